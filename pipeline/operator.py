@@ -19,6 +19,7 @@ import hashlib
 import inspect
 import re
 import sys
+import threading
 import types
 import typing
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
@@ -233,6 +234,11 @@ class Source(Operator):
     """
 
     live: ClassVar[bool] = True
+
+    def __init__(self, config: pydantic.BaseModel | None = None, *, name: str = "", **options: Any) -> None:
+        super().__init__(config, name=name, **options)
+        self.stopping = threading.Event()
+        """Set when the run ends: a source that waits must look at it at least four times a second."""
 
     def run(self) -> Iterable[Message[Any]] | AsyncIterable[Message[Any]]:
         """Yield messages in event-time order per stream until the source ends or the engine stops it."""

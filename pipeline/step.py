@@ -10,10 +10,11 @@ Stamps are taken once a batch, and batches are kept under ``QUANTUM`` of work, s
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.align import Gate, Joiner
@@ -21,7 +22,7 @@ from pipeline.edge import Edge, Wakeup
 from pipeline.message import Abstain, Hop, Message
 from pipeline.metrics import NodeMetrics
 from pipeline.operator import Operator, each
-from pipeline.placement import Answer, Worker
+from pipeline.placement import Answer, LoopWorker, Worker
 from pipeline.time import ALWAYS, NEVER, stamp
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class Step:
         self.metrics = NodeMetrics(node.name)
         self.links: dict[str, list[Link]] = {port: [] for port in node.operator.outputs}
         self.pushes: list[Callable[[Any], None]] = []
-        self.edges: list[Edge] = []
+        self.routes: dict[str, str] = {}
+        self.edges: dict[int, Edge] = {}
+        """The queues into this step, by input index; fused inputs have none."""
         self.wakeup: Wakeup | None = None
         self.bounds = [ALWAYS] * len(ports)
         self.open = len(ports)
@@ -108,16 +111,28 @@ class Step:
             for push in self.pushes:
                 push(messages)
             return
+        routes = self.routes
         routed: dict[str, list[Message[Any]]] = {}
         for message in messages:
-            port = message.stream.partition("/")[0].rpartition(".")[2]
-            routed.setdefault(port, []).append(message)
+            port = routes.get(message.stream)
+            if port is None:
+                port = self.route(message.stream)
+            if port in routed:
+                routed[port].append(message)
+            else:
+                routed[port] = [message]
         for port, group in routed.items():
-            if port not in self.links:
-                outputs = ", ".join(self.links) or "none"
-                raise ValueError(f"{self.name} answered on {port!r}, but its outputs are: {outputs}")
             for link in self.links[port]:
                 link.push(group)
+
+    def route(self, stream: str) -> str:
+        """The output port that a stream belongs to, remembered."""
+        port = stream.partition("/")[0].rpartition(".")[2]
+        if port not in self.links:
+            outputs = ", ".join(self.links) or "none"
+            raise ValueError(f"{self.name} answered on {port!r}, but its outputs are: {outputs}")
+        self.routes[stream] = port
+        return port
 
     def forward(self, time: int) -> None:
         """Promise everything downstream that nothing before ``time`` follows from here."""
@@ -375,13 +390,15 @@ class InlineStep(Step):
 
 
 class WorkerStep(Step):
-    """A step that may wait. Its driver (``pipeline.drive``) calls the coroutines below one after the other."""
+    """A step that may wait. Its driver (``pipeline.drivers``) calls the coroutines below one after the other."""
 
     def __init__(self, engine: Engine, node: Node, ports: list[str], worker: Worker) -> None:
         super().__init__(engine, node, ports)
         self.worker = worker
         self.wake_at: int | None = None
-        self.deadline_missed: Any = None
+        self.overdue: asyncio.Task[Any] | None = None
+        """A call that missed its deadline and has not ended yet."""
+        self.busy_since: int | None = None
 
     async def start(self, state: dict[str, Any] | None = None) -> None:
         self.wake_at = await self.worker.start(state)
@@ -444,12 +461,14 @@ class WorkerStep(Step):
 
     async def call(self, message: Message[Any] | None, time: int, method: str, *arguments: Any) -> None:
         """One call of the worker; its answers are handed on. Over the deadline it is abandoned, and so is its answer."""
-        entered = stamp()
+        entered = self.busy_since = stamp()
         try:
-            answer = await self.engine.within(self.deadline, self.worker.call(method, *arguments), self)
+            answer = await self.within_deadline(self.worker.call(method, *arguments))
         except Exception as error:
             self.failed(message, time, error)
             return
+        finally:
+            self.busy_since = None
         left = stamp()
         self.metrics.process.observe(left - entered)
         if answer is None:
@@ -459,6 +478,28 @@ class WorkerStep(Step):
         self.settle(answer, message, Hop(self.name, entered, left))
         if self.failures:
             self.recovered(time)
+
+    async def within_deadline(self, call: Coroutine[Any, Any, Answer]) -> Answer | None:
+        """The answer of ``call``, or None where it comes too late. A late call is left to end by itself: a thread
+        cannot be stopped. Until it has, nothing new is begun."""
+        if self.deadline is None:
+            return await call
+        seconds = self.deadline / 1e9
+        if self.overdue is not None:
+            await asyncio.wait({self.overdue}, timeout=seconds)
+            if not self.overdue.done():
+                call.close()
+                return None
+            self.overdue.cancelled() or self.overdue.exception()  # looked at, so that asyncio does not complain
+            self.overdue = None
+        task = asyncio.ensure_future(call)
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if done:
+            return task.result()
+        if isinstance(self.worker, LoopWorker):
+            task.cancel()
+        self.overdue = task
+        return None
 
     def settle(self, answer: Answer, message: Message[Any] | None, hop: Hop) -> None:
         answers, self.wake_at = answer

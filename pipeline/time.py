@@ -49,6 +49,11 @@ class ReplayClock:
         self.reached = start
         self._origin = time.monotonic_ns()
 
+    def begin(self, start: int) -> None:
+        """Event time is ``start`` now: called when the first message of a run is known."""
+        self.start = self.reached = start
+        self._origin = time.monotonic_ns()
+
     def now(self) -> int:
         if self.speed == float("inf"):
             return self.reached
