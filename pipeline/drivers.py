@@ -346,7 +346,6 @@ class OfflineFeed:
     def _wait_for_each(self, hand_over: Any, slots: threading.Semaphore) -> None:
         clock = self.engine.clock
         while not self.stopping.is_set():
-            entered = stamp()
             batch = self._pull(1)
             if not batch:
                 break
@@ -357,7 +356,7 @@ class OfflineFeed:
                     hand_over(min(clock.now(), moment))
             while not slots.acquire(timeout=0.2) and not self.stopping.is_set():
                 pass
-            hand_over((batch, max(entered, stamp() - 1_000_000)))
+            hand_over((batch, stamp()))
         hand_over(None)
 
     def _pull(self, size: int) -> list[Fed]:
@@ -389,5 +388,3 @@ class OfflineFeed:
             self.position = time
             for step in self.steps:
                 step.forward(time)
-
-

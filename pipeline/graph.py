@@ -1,10 +1,10 @@
 """Graphs: which operators, joined how. Built in Python or read from YAML (``pipeline.topology``): the same object.
 
-    graph = Graph("monitor")
-    graph.add("monitor", VitalFile, path="case.vital")
-    graph.add("hypotension", Hypotension, limit_mmhg=65)
-    graph.connect("monitor.numerics", "hypotension.numerics")
-    graph.check()
+graph = Graph("monitor")
+graph.add("monitor", VitalFile, path="case.vital")
+graph.add("hypotension", Hypotension, limit_mmhg=65)
+graph.connect("monitor.numerics", "hypotension.numerics")
+graph.check()
 """
 
 from __future__ import annotations

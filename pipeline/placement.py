@@ -290,6 +290,11 @@ def _portable(error: Exception) -> Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
 
 
+def no_context() -> contextlib.AbstractContextManager[Any]:
+    """Nothing around the operator's thread."""
+    return contextlib.nullcontext()
+
+
 def cuda_stream() -> tuple[Callable[[], contextlib.AbstractContextManager[Any]] | None, str]:
     """A context that makes a CUDA stream of its own current, or None and the reason why there is none."""
     try:

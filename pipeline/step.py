@@ -141,6 +141,9 @@ class Step:
                 if link.timed:
                     link.bound(time)
 
+    async def stop(self) -> None:
+        """Tear the operator down."""
+
     def close_links(self) -> None:
         for links in self.links.values():
             for link in links:
@@ -238,10 +241,10 @@ class InlineStep(Step):
         else:
             self.bounds[index] = NEVER
         if self.open == len(self.feedback):
+            self.open = -1
             self.fire(self.last_time + 1)
             self.guarded(lambda: self.operator.finish(), self.last_time)
             self.close_links()
-            self.open = -1
 
     def release(self) -> None:
         gate = self.gate
@@ -430,10 +433,10 @@ class WorkerStep(Step):
         else:
             self.bounds[index] = NEVER
         if self.open == len(self.feedback):
+            self.open = -1
             await self.fire(self.last_time + 1)
             await self.call(None, self.last_time, "finish")
             self.close_links()
-            self.open = -1
 
     async def release(self) -> None:
         assert self.gate is not None

@@ -28,7 +28,8 @@ from pydantic import Field
 from operators.theatre.truth import Expectation, Planted
 from pipeline.errors import RecordingError, TopologyError, nearest
 from pipeline.message import NANOSECONDS
-from pipeline.topology import MAXIMUM_BYTES, Table, parse
+from pipeline.topology import MAXIMUM_BYTES, Table
+from pipeline.topology import _parse as parse
 
 SHIPPED = Path(__file__).parent / "cases"
 """Where the cases that come with Vigil are."""
