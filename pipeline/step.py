@@ -260,43 +260,42 @@ class InlineStep(Step):
 
     def run(self, handler: Callable[[Any], Any], batch: Sequence[Message[Any]]) -> None:
         """Call the handler for each message and hand on what it gives. The hot path."""
-        if self.retry_at is not None:
-            batch = [message for message in batch if not self.isolated(message)]
-            if not batch or not self.restart(batch[0].time):
-                return
-            handler = getattr(self.operator, handler.__name__)
+        while batch:
+            if self.retry_at is not None:
+                batch = [message for message in batch if not self.isolated(message)]
+                if not batch or not self.restart(batch[0].time):
+                    return
+                handler = getattr(self.operator, handler.__name__)
+            batch = self.attempt(handler, batch)
+
+    def attempt(self, handler: Callable[[Any], Any], batch: Sequence[Message[Any]]) -> Sequence[Message[Any]]:
+        """Handle messages up to one that raises; what comes after that one is given back."""
         answers: list[Message[Any]] = []
         append = answers.append
         entered = stamp()
         messages = iter(batch)
+        timed, operator = self.timed, self.operator
         try:
-            if self.timed:
-                operator = self.operator
-                for message in messages:
-                    if operator.wake_at is not None and operator.wake_at < message.time:
-                        answers = self.flush(answers, entered)
-                        append = answers.append
-                        self.fire(message.time)
-                    answer = handler(message)
-                    if answer.__class__ is Message:
-                        append(answer)
-                    elif answer is not None:
-                        answers.extend(each(answer))
-            else:
-                for message in messages:
-                    answer = handler(message)
-                    if answer.__class__ is Message:
-                        append(answer)
-                    elif answer is not None:
-                        answers.extend(each(answer))
+            for message in messages:
+                if timed and operator.wake_at is not None and operator.wake_at < message.time:
+                    answers = self.flush(answers, entered)
+                    append = answers.append
+                    self.fire(message.time)
+                answer = handler(message)
+                if answer.__class__ is Message:
+                    append(answer)
+                elif answer is not None:
+                    answers.extend(each(answer))
         except Exception as error:
-            self.finish_batch(batch, answers, entered)
-            self.failed(message, message.time, error)
             rest = list(messages)
-            if rest:
-                self.run(handler, rest)
-            return
+            handled = batch[: len(batch) - len(rest) - 1]
+            if handled:
+                self.finish_batch(handled, answers, entered)
+            self.metrics.processed += 1
+            self.failed(message, message.time, error)
+            return rest
         self.finish_batch(batch, answers, entered)
+        return ()
 
     def finish_batch(self, batch: Sequence[Message[Any]], answers: list[Message[Any]], entered: int) -> None:
         left = stamp()
@@ -463,7 +462,7 @@ class WorkerStep(Step):
             await self.call(None, due, "on_time", due)
 
     async def call(self, message: Message[Any] | None, time: int, method: str, *arguments: Any) -> None:
-        """One call of the worker; its answers are handed on. Over the deadline it is abandoned, and so is its answer."""
+        """One call of the worker; its answers are handed on. One that comes after the deadline is not."""
         entered = self.busy_since = stamp()
         try:
             answer = await self.within_deadline(self.worker.call(method, *arguments))

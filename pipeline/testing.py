@@ -17,7 +17,7 @@ def run_operator(
     operator: Operator,
     messages: Iterable[Message[Any]],
     *,
-    data: Path = Path("."),
+    data: Path = Path(),
     port: str = "",
     until: int = NEVER,
     room: str = "room",

@@ -14,9 +14,12 @@ import numpy as np
 
 from pipeline.message import NANOSECONDS, Event, Message, Numeric, Origin, Waveform
 from pipeline.reader import StreamInfo
+from pipeline.time import NEVER
 
 WINDOW = 30 * NANOSECONDS
-"""How much event time is merged at once, ns."""
+"""How much event time is merged at once to begin with, ns; sparse recordings widen it."""
+SPARSE, DENSE = 1_000, 50_000
+"""Fewer messages in a window than the first double the next window, more than the second halve it."""
 
 LATEST = 8_000_000_000
 """Seconds since the epoch that still fit in int64 nanoseconds (year 2223)."""
@@ -161,11 +164,12 @@ def merged(tracks: Sequence[Track], start: int | None, end: int | None, origin: 
     makers = [track.make() for track in tracks]
     at = [0 if start is None else int(np.searchsorted(track.times, start)) for track in tracks]
     stop = [len(track.times) if end is None else int(np.searchsorted(track.times, end)) for track in tracks]
+    window = WINDOW
     while True:
         nexts = [int(track.times[i]) for track, i, s in zip(tracks, at, stop, strict=True) if i < s]
         if not nexts:
             return
-        limit = min(nexts) + WINDOW
+        limit = min(min(nexts) + window, NEVER)
         pieces = []
         for which, track in enumerate(tracks):
             upto = min(stop[which], int(np.searchsorted(track.times, limit)))
@@ -178,6 +182,7 @@ def merged(tracks: Sequence[Track], start: int | None, end: int | None, origin: 
         rows = zip(times[order].tolist(), which[order].tolist(), index[order].tolist(), strict=True)
         for time, k, i in rows:
             yield Message(streams[k], time, i, makers[k](i), origin)
+        window = min(window * 2, NEVER) if len(order) < SPARSE else window // 2 if len(order) > DENSE else window
 
 
 class TrackReader:

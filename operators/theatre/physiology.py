@@ -21,6 +21,7 @@ from operators.theatre.case import (
     Hypotension,
     Tachycardia,
 )
+from operators.theatre.pulse import SYSTOLE, TRANSIT, decay, form_factor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,16 +29,6 @@ GRID = 10
 """Grid points a second."""
 LEAD_IN = 20.0
 """Seconds simulated before second 0, so that averages and filters are settled when the case begins."""
-TRANSIT = 0.16
-"""Seconds from the R wave to the foot of the pressure wave in the radial artery."""
-SYSTOLE = 0.30
-"""Seconds from the foot of the pressure wave to the dicrotic notch at 70 beats a minute."""
-MEAN_FILLING_PRESSURE = 12.0
-"""Pressure that the circulation runs down to when the heart stands still, mmHg."""
-RUN_DOWN = 3.2
-"""Time constant of that, s."""
-
-
 def generator(seed: int, *key: int) -> np.random.Generator:
     """Random numbers that depend on the seed and a key only, never on what was drawn before."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *key])))
@@ -109,7 +100,7 @@ class Patient:
 
         self.saturation = baseline.saturation + self._effect(Desaturation, baseline.saturation)
         self.saturation = np.clip(self.saturation + 0.35 * _wander(self, 5, 40.0), 0, 100)
-        flow = _lag(np.where(standstill, 0.12, np.clip(strength, 0.3, 1.1)), 7.0)
+        flow = _lag(np.where(standstill, 0.12, np.clip(strength, 0.3, 1.1) ** 0.4), 7.0)
         self.carbon_dioxide = (baseline.end_tidal_co2 + 0.6 * _wander(self, 6, 90.0)) * (0.35 + 0.65 * np.minimum(flow, 1))
         self.temperature = baseline.temperature - 0.15 * np.clip(self.time / 3600, 0, 4) + 0.02 * _wander(self, 7, 300.0)
 
@@ -180,16 +171,6 @@ def _start_again(foot: Array, pulse: Array, diastolic: Array) -> tuple[Array, Ar
             share = 0.5**step
             diastolic[index + step] = (1 - share) * diastolic[index + step] + share * low
     return pulse, diastolic
-
-
-def decay(level: Array | float, seconds: Array | float) -> Any:
-    """Where pressure has run down to from ``level`` after ``seconds`` without a beat, mmHg."""
-    return MEAN_FILLING_PRESSURE + (level - MEAN_FILLING_PRESSURE) * np.exp(-np.maximum(seconds, 0) / RUN_DOWN)
-
-
-def form_factor(period: Array) -> Array:
-    """(mean - diastolic) / pulse pressure of the wave that ``signals`` draws, for beats ``period`` s apart."""
-    return np.interp(period, [0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0], [0.52, 0.485, 0.45, 0.40, 0.36, 0.31, 0.26])
 
 
 def envelope(time: Array, start: float, end: float, ramp: float) -> Array:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from operators.monitor.codes import MEANINGS
 from operators.theatre.case import Artefact, Case, SensorOff
-from operators.theatre.physiology import GRID, SYSTOLE, TRANSIT, Array, Beats, Patient, decay, generator
+from operators.theatre.physiology import Array, Beats, Patient, generator
+from operators.theatre.pulse import TRANSIT, pressure_wave
 
 BLOCK = 64.0
 """Seconds generated at once; noise is seeded by block, so a block never depends on another."""
@@ -33,26 +35,31 @@ class Channel:
     """What it comes from; silent while that is off."""
 
 
+def _channel(name: str, rate: float, sensor: str) -> Channel:
+    meaning = MEANINGS[name]
+    return Channel(f"Intellivue/{name}", meaning.code, meaning.unit, rate, sensor)
+
+
 WAVEFORMS = (
-    Channel("Intellivue/ECG_II", "MDC_ECG_ELEC_POTL_II", "mV", 500.0, "ecg"),
-    Channel("Intellivue/ABP", "MDC_PRESS_BLD_ART_ABP", "mm[Hg]", 125.0, "arterial"),
-    Channel("Intellivue/PLETH", "MDC_PULS_OXIM_PLETH", "1", 125.0, "oximeter"),
-    Channel("Intellivue/CO2", "MDC_AWAY_CO2", "mm[Hg]", 50.0, "capnograph"),
+    _channel("ECG_II", 500.0, "ecg"),
+    _channel("ABP", 125.0, "arterial"),
+    _channel("PLETH", 125.0, "oximeter"),
+    _channel("CO2", 50.0, "capnograph"),
 )
 NUMERIC_SECONDS = 1.024
 """Time between numerics, as an IntelliVue has it."""
 NUMERICS = tuple(
-    Channel(f"Intellivue/{name}", code, unit, 1 / NUMERIC_SECONDS, sensor)
-    for name, code, unit, sensor in (
-        ("ECG_HR", "MDC_ECG_HEART_RATE", "/min", "ecg"),
-        ("ABP_SYS", "MDC_PRESS_BLD_ART_ABP_SYS", "mm[Hg]", "arterial"),
-        ("ABP_DIA", "MDC_PRESS_BLD_ART_ABP_DIA", "mm[Hg]", "arterial"),
-        ("ABP_MEAN", "MDC_PRESS_BLD_ART_ABP_MEAN", "mm[Hg]", "arterial"),
-        ("PLETH_SAT_O2", "MDC_PULS_OXIM_SAT_O2", "%", "oximeter"),
-        ("PLETH_HR", "MDC_PULS_OXIM_PULS_RATE", "/min", "oximeter"),
-        ("ET_CO2", "MDC_AWAY_CO2_ET", "mm[Hg]", "capnograph"),
-        ("CO2_RR", "MDC_CO2_RESP_RATE", "/min", "capnograph"),
-        ("TEMP", "MDC_TEMP", "Cel", "temperature"),
+    _channel(name, 1 / NUMERIC_SECONDS, sensor)
+    for name, sensor in (
+        ("ECG_HR", "ecg"),
+        ("ABP_SYS", "arterial"),
+        ("ABP_DIA", "arterial"),
+        ("ABP_MEAN", "arterial"),
+        ("PLETH_SAT_O2", "oximeter"),
+        ("PLETH_HR", "oximeter"),
+        ("ETCO2", "capnograph"),
+        ("RR_CO2", "capnograph"),
+        ("TEMP", "temperature"),
     )
 )
 
@@ -159,8 +166,8 @@ class Monitor:
             "Intellivue/ABP_MEAN": np.round(mean),
             "Intellivue/PLETH_SAT_O2": np.where(pulseless, np.nan, np.round(saturation)),
             "Intellivue/PLETH_HR": np.where(pulseless, np.nan, np.round(pulse)),
-            "Intellivue/ET_CO2": np.round(patient.at(patient.carbon_dioxide, times)),
-            "Intellivue/CO2_RR": np.full(times.shape, np.round(self.case.patient.breathing_rate)),
+            "Intellivue/ETCO2": np.round(patient.at(patient.carbon_dioxide, times)),
+            "Intellivue/RR_CO2": np.full(times.shape, np.round(self.case.patient.breathing_rate)),
             "Intellivue/TEMP": np.round(patient.at(patient.temperature, times), 1),
         }
         for step in self.case.steps(Artefact):
@@ -202,21 +209,8 @@ def _within(beats: Beats, times: Array, delay: float) -> tuple[Array, Array, Arr
 def _wave(beats: Beats, times: Array, delay: float) -> Array:
     """Arterial pressure, mmHg."""
     index, since, _, period = _within(beats, times, delay)
-    low, pulse = beats.diastolic[index], beats.pulse[index]
     following = np.append(beats.diastolic[1:], beats.diastolic[-1])[index]
-    length = np.clip(period, 0.3, 2.0)
-    systole = SYSTOLE * np.sqrt(length / 0.857)
-    hump = np.interp(since / systole, _PHASE, _SYSTOLIC)
-    notch = low + 0.52 * pulse
-    # The run-off starts at the notch and meets the next beat's foot; without a next beat it goes on running down.
-    rest = np.clip((since - systole) / np.maximum(length - systole, 0.05), 0, 1)
-    fall = (np.exp(-1.6 * rest) - np.exp(-1.6)) / (1 - np.exp(-1.6))
-    rebound = 0.10 * pulse * np.exp(-(((since - systole * 1.16) / (0.13 * systole)) ** 2))
-    running = following + (notch - following) * fall + rebound * np.minimum(1, (since - systole) / 0.02).clip(0)
-    standing = decay(notch, since - systole)
-    diastole = np.where(period > 2.2, standing, running)
-    result: Array = np.where(since < systole, low + pulse * hump, diastole)
-    return result
+    return pressure_wave(since, period, beats.diastolic[index], beats.pulse[index], following)
 
 
 def _beats_per_minute(beats: Array, times: Array) -> Array:
@@ -247,6 +241,3 @@ _ECTOPIC = _gaussians(_TICKS, ((1.35, 0.035, 0.034), (-0.55, 0.13, 0.04), (-0.38
 _PLETH_WAVE = (
     _gaussians(_TICKS, ((1.0, 0.17, 0.075), (0.42, 0.40, 0.11), (0.1, 0.62, 0.14))) * _TAPER * np.clip(_TICKS / 0.03, 0, 1)
 )
-_PHASE = np.array([0, 0.06, 0.14, 0.24, 0.34, 0.42, 0.52, 0.64, 0.78, 0.90, 1.0])
-_SYSTOLIC = np.array([0, 0.10, 0.42, 0.84, 0.99, 1.0, 0.955, 0.87, 0.75, 0.62, 0.52])
-assert GRID > 0
