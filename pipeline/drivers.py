@@ -219,9 +219,9 @@ class LiveSource:
                     if stopping.is_set():
                         break
                 break
-            except RuntimeError if self.loop.is_closed() else ():
-                return
             except Exception as error:
+                if self.loop.is_closed():
+                    return
                 failures += 1
                 self.loop.call_soon_threadsafe(self._failed, error)
                 stopping.wait(min(0.1 * 2**failures, 30.0))
@@ -365,7 +365,7 @@ class OfflineFeed:
         batch: list[Fed] = []
         try:
             for fed in itertools.islice(self.messages, size):
-                batch.append(fed)  # noqa: PERF402 - what was read before an exception must be kept
+                batch.append(fed)
         except Exception as error:
             self.error = error
         return batch

@@ -1,4 +1,4 @@
-"""The edge between two operators: its capacity and its one policy live here, and nothing is dropped without being counted.
+"""The edge between two operators: its capacity and its one policy live here, and every drop is counted.
 
 An edge is a deque with one consumer, drained in batches. That is what makes it several times cheaper than an
 ``asyncio.Queue``, which wakes a task for every message. ``push`` never waits: a producer that has overfilled a
@@ -128,7 +128,7 @@ class Edge:
 
     def _keep_latest(self, batch: Sequence[Message[Any]]) -> None:
         newest = {message.stream: message for message in batch}
-        kept = [item for item in self.queue if type(item) is Bound or item.stream not in newest]
+        kept = [item for item in self.queue if isinstance(item, Bound) or item.stream not in newest]
         self.metrics.dropped += len(self.queue) - len(kept) + len(batch) - len(newest)
         self.queue.clear()
         self.queue.extend(kept)

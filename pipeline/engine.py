@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

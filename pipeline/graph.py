@@ -137,7 +137,7 @@ class Graph:
         placed: dict[str, Node] = {}
         waiting = dict(self.nodes)
         while waiting:
-            for name, node in list(waiting.items()):
+            for name in list(waiting):
                 before = {c.source for c in self.into(name) if id(c) not in feedback and c.source != ENGINE}
                 if before <= placed.keys():
                     placed[name] = waiting.pop(name)

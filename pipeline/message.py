@@ -252,7 +252,8 @@ class Abstain(msgspec.Struct, frozen=True):
 PAYLOADS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        VideoFrame, SyntheticFrame, Mask, Detection, ScenePatch, Waveform, Numeric, Event, Caption, AlertCondition, Abstain,
+        VideoFrame, SyntheticFrame, Mask, Detection, ScenePatch, Waveform, Numeric, Event, Caption, AlertCondition,
+        Abstain,
     )
 }  # fmt: skip
 """Every payload type by name; recordings and topologies refer to payloads by these names."""

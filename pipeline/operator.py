@@ -87,7 +87,7 @@ def _ports(cls: type) -> tuple[dict[str, Port], dict[str, Port]]:
     outputs: dict[str, Port] = {}
     for base in reversed(cls.__mro__):
         scope = vars(sys.modules[base.__module__]) if base.__module__ in sys.modules else {}
-        for name, hint in base.__dict__.get("__annotations__", {}).items():
+        for name, hint in inspect.get_annotations(base).items():
             if isinstance(hint, str):
                 if not re.match(r"(\w+\.)*(Input|Output|Optional)\b", hint):
                     continue
@@ -145,6 +145,8 @@ class Context:
     topology: str = ""
     data: Path = Path()
     """Where the run may write."""
+    replaying: bool = False
+    """True in a replay: nothing may leave the run, no broker, no commands."""
     replay: str = ""
     """The command prefix that replays this run, for evidence."""
 
