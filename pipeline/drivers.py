@@ -13,7 +13,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -113,12 +113,14 @@ async def drive(step: InlineStep | WorkerStep) -> None:
             began = stamp()
 
 
-async def consume(step: InlineStep | WorkerStep, index: int, edge: Edge, items: list[Any]) -> None:
+async def consume(step: InlineStep | WorkerStep, index: int, edge: Edge, items: Sequence[Any]) -> None:
     """Hand one batch from a queue to its step: bounds to ``advance``, messages to ``receive``."""
     now = stamp()
-    for is_bound, group in itertools.groupby(items, key=_is_bound):
-        batch = list(group)
+    groups = itertools.groupby(items, key=_is_bound) if edge.bounds else ((False, items),)
+    for is_bound, group in groups:
+        batch = group if group is items else list(group)
         if is_bound:
+            edge.bounds -= len(batch)
             await _either(step.advance(index, batch[-1].time))
             continue
         trace = batch[0].trace
@@ -371,14 +373,17 @@ class OfflineFeed:
         return batch
 
     def _deliver(self, batch: list[Fed], entered: int) -> None:
-        groups: dict[SourceStep, list[Message[Any]]] = {}
-        for step, message in batch:
-            if step in groups:
-                groups[step].append(message)
-            else:
-                groups[step] = [message]
-        for step, messages in groups.items():
-            step.deliver(messages, entered)
+        if len(self.steps) == 1:
+            self.steps[0].deliver([message for _, message in batch], entered)
+        else:
+            groups: dict[SourceStep, list[Message[Any]]] = {}
+            for step, message in batch:
+                if step in groups:
+                    groups[step].append(message)
+                else:
+                    groups[step] = [message]
+            for step, messages in groups.items():
+                step.deliver(messages, entered)
         last_step, last = batch[-1]
         self._promise(last.time + last_step.shift)
 

@@ -168,7 +168,10 @@ class Engine:
 
     def context(self) -> Context:
         options = self.options
-        return Context(self.clock, self.room, options.case, self.graph.name, options.data, options.replay)
+        return Context(
+            clock=self.clock, room=self.room, case=options.case, topology=self.graph.name, data=options.data,
+            replaying=options.deterministic, replay=options.replay,
+        )  # fmt: skip
 
     def _step(self, node: Node) -> Step:
         if node.is_source:

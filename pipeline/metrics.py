@@ -41,8 +41,8 @@ class Histogram:
         seen = 0
         for bucket, count in enumerate(self.counts):
             if count and seen + count >= wanted:
-                low = 0 if bucket == 0 else 2 ** (bucket - 1)
-                return low + (2**bucket - low) * (wanted - seen) / count
+                low: int = 0 if bucket == 0 else 1 << (bucket - 1)
+                return low + ((1 << bucket) - low) * (wanted - seen) / count
             seen += count
         return 0.0
 

@@ -59,17 +59,16 @@ class Output(Generic[Payload]):
     ) -> Message[Payload]:
         """A message on this port caused by ``cause``: its event time (unless given), origin and trace."""
         stream = f"{self.stream}/{channel}" if channel else self.stream
-        return cause.derive(payload, stream, self._next(stream), time)
+        sequence = self.sequences.get(stream, 0)
+        self.sequences[stream] = sequence + 1
+        return cause.derive(payload, stream, sequence, time)
 
     def first(self, payload: Payload, time: int, *, channel: str = "", origin: Any = "live") -> Message[Payload]:
         """A message that no other message caused, as sources make them."""
         stream = f"{self.stream}/{channel}" if channel else self.stream
-        return Message(stream, time, self._next(stream), payload, origin)
-
-    def _next(self, stream: str) -> int:
         sequence = self.sequences.get(stream, 0)
         self.sequences[stream] = sequence + 1
-        return sequence
+        return Message(stream, time, sequence, payload, origin)
 
 
 @dataclasses.dataclass

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import multiprocessing
+import pickle
 import queue
 import signal
 import threading
@@ -72,7 +73,7 @@ class LoopWorker:
         else:
             if inspect.isawaitable(result):
                 result = await result
-            messages = list(each(result))
+            messages: list[Message[Any]] = list(each(result))
         return messages, operator.wake_at
 
     async def state(self) -> dict[str, Any]:
@@ -273,7 +274,7 @@ def _child(
             except EOFError:
                 return
             try:
-                answer = (run_here(worker, runner, method, tuple(arguments)), None)
+                answer: tuple[Any, Exception | None] = (run_here(worker, runner, method, tuple(arguments)), None)
             except Exception as error:
                 answer = (None, _portable(error))
             pipe.send_bytes(sharedmemory.dumps(answer, ring))
@@ -284,7 +285,7 @@ def _child(
 
 def _portable(error: Exception) -> Exception:
     try:
-        sharedmemory.pickle.loads(sharedmemory.pickle.dumps(error))
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own exception, just dumped
         return error
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
@@ -305,7 +306,7 @@ def cuda_stream() -> tuple[Callable[[], contextlib.AbstractContextManager[Any]] 
         return None, "no CUDA device"
 
     def stream() -> contextlib.AbstractContextManager[Any]:
-        context: contextlib.AbstractContextManager[Any] = torch.cuda.stream(torch.cuda.Stream())
+        context: contextlib.AbstractContextManager[Any] = torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
         return context
 
     return stream, ""

@@ -82,7 +82,8 @@ class Ring:
         self._buffer()[2 * slot + self.side] = 1
         self.views[slot] = self.views.get(slot, 0) + 1
         weakref.finalize(raw, self._forget, slot).atexit = False
-        return np.frombuffer(raw, dtype, count).reshape(shape)
+        view: np.ndarray[Any, Any] = np.frombuffer(raw, dtype, count).reshape(shape)  # type: ignore[call-overload]
+        return view
 
     def close(self) -> None:
         """Give the memory back; views that still live keep it until they die."""

@@ -33,7 +33,7 @@ log = logging.getLogger("vigil.engine")
 
 QUANTUM = 20_000
 """Nanoseconds of work that may share one pair of stamps."""
-BATCH = 64
+BATCH = 256
 """The most messages handled between two looks at the rest of the graph."""
 FIRST_BACKOFF = 100_000_000
 LAST_BACKOFF = 30_000_000_000
@@ -243,7 +243,7 @@ class InlineStep(Step):
         if self.open == len(self.feedback):
             self.open = -1
             self.fire(self.last_time + 1)
-            self.guarded(lambda: self.operator.finish(), self.last_time)
+            self.guarded(self.operator.finish, self.last_time)
             self.close_links()
 
     def release(self) -> None:
@@ -304,7 +304,7 @@ class InlineStep(Step):
         metrics.processed += count
         each_one = spent // count
         metrics.process.observe(each_one, count)
-        self.batch = BATCH if each_one < QUANTUM // BATCH else max(1, QUANTUM // each_one)
+        self.batch = max(1, min(BATCH, QUANTUM // (each_one or 1)))
         last = batch[-1]
         if last.time > self.last_time:
             self.last_time = last.time

@@ -117,8 +117,9 @@ class _Builder:
             self.fail(f"operator {name!r} needs `use: <registered name>`", line)
         self.known(body, OPERATOR, f"operator {name!r}")
         cls = registry.operator(str(body["use"]), self.at(body.lines["use"]))
-        run = body.get("run") or Table()
-        if not isinstance(run, dict):
+        run = body.get("run")
+        run = Table() if run is None else run
+        if not isinstance(run, Table):
             self.fail(f"`run` of {name!r} must be a mapping", body.lines["run"])
         self.known(run, RUN, f"`run` of {name!r}")
         placement = run.get("placement", "inline")

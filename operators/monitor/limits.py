@@ -149,7 +149,7 @@ class Limits(RuleOperator):
             out += self._judge(watch, message.time, message)
             before = before or watch.deadline() is not None
         if before:
-            self._rearm()
+            self._rearm(after=message.time)
         return out
 
     def on_time(self, time: int) -> Outputs:
@@ -240,7 +240,7 @@ class Limits(RuleOperator):
             value=watch.value, limit=watch.threshold, unit=unit, evidence=(seen,),
         )  # fmt: skip
 
-    def _rearm(self, after: int = 0) -> None:
+    def _rearm(self, after: int) -> None:
         deadlines = [due for watch in self._watches if (due := watch.deadline()) is not None and due > after]
         self.wake(min(deadlines, default=None))
 
