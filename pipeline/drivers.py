@@ -12,7 +12,7 @@ import heapq
 import itertools
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +70,13 @@ class SourceStep(Step):
         last = batch[-1]
         if last.time > self.last_time:
             self.last_time = last.time
-        streams = self.streams
-        for message in batch:
-            try:
-                stream = streams[message.stream]
-            except KeyError:
-                stream = streams[message.stream] = StreamMetrics(message.stream)
-            stream.count += 1
+        newest = {message.stream: message for message in batch}
+        counts = {last.stream: len(batch)} if len(newest) == 1 else Counter([message.stream for message in batch])
+        for name, message in newest.items():
+            stream = self.streams.get(name)
+            if stream is None:
+                stream = self.streams[name] = StreamMetrics(name)
+            stream.count += counts[name]
             stream.event_time = message.time
             stream.arrived = now
 
@@ -374,7 +374,7 @@ class OfflineFeed:
 
     def _deliver(self, batch: list[Fed], entered: int) -> None:
         if len(self.steps) == 1:
-            self.steps[0].deliver([message for _, message in batch], entered)
+            self.steps[0].deliver([message for _step, message in batch], entered)
         else:
             groups: dict[SourceStep, list[Message[Any]]] = {}
             for step, message in batch:

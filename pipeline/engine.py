@@ -29,7 +29,7 @@ from pipeline.watch import Watch
 
 log = logging.getLogger("vigil.engine")
 
-FRAME_CAPACITY, CAPACITY = 8, 1024
+FRAME_CAPACITY, CAPACITY = 8, 256
 """Messages that an edge holds where the topology does not say: frames are large, everything else is small."""
 STOP_SECONDS = 4.0
 """How long a stopped run may take to hand on what it has."""

@@ -69,11 +69,11 @@ class LoopWorker:
             operator.wake_at = None
         result = getattr(operator, method)(*arguments)
         if inspect.isasyncgen(result):
-            messages = [message async for message in result]
+            messages: list[Any] = [message async for message in result]
         else:
             if inspect.isawaitable(result):
                 result = await result
-            messages: list[Message[Any]] = list(each(result))
+            messages = list(each(result))
         return messages, operator.wake_at
 
     async def state(self) -> dict[str, Any]:

@@ -56,7 +56,8 @@ async def _fire(operator: Operator, before: int, answers: list[Message[Any]]) ->
 
 async def _settle(result: Any, answers: list[Message[Any]]) -> None:
     if inspect.isasyncgen(result):
-        answers.extend([message async for message in result])
+        found: list[Any] = [message async for message in result]
+        answers.extend(found)
         return
     if inspect.isawaitable(result):
         result = await result

@@ -26,6 +26,9 @@ class Limit(BaseConfig):
     channels: tuple[str, ...]
     """Shell patterns over channel names, best first, e.g. `*/HR`. Where several channels match different patterns,
     the alert comes from the best one that has a value no older than `hold_seconds`."""
+    unless: tuple[str, ...] = ()
+    """Shell patterns over channels that make this limit unnecessary: the alert does not begin while one of them has a
+    value no older than `hold_seconds`, e.g. cuff pressure where there is an arterial line."""
     label: str = ""
     """What people call it, e.g. `Heart rate`; the name if empty."""
     unit: str = ""
@@ -132,6 +135,10 @@ class Limits(RuleOperator):
         self._streams: dict[str, list[_Watch]] = {}
         self._watches: list[_Watch] = []
         self._loaded: dict[str, dict[str, Any]] = {}
+        self._guards: dict[str, list[Limit]] = {}
+        """Stream to the limits that it makes unnecessary."""
+        self._guarded: dict[str, int] = {}
+        """Limit to the time until which it is unnecessary."""
 
     def process(self, message: Message[Numeric]) -> Outputs:
         """Judge one value. A stream that no limit names costs one dictionary look-up."""
@@ -139,7 +146,11 @@ class Limits(RuleOperator):
         watches = self._streams.get(message.stream)
         if watches is None:
             return self._meet(message)
-        if not watches or message.payload.value != message.payload.value:
+        if message.payload.value != message.payload.value:
+            return None
+        for limit in self._guards.get(message.stream, ()):
+            self._guarded[limit.name] = message.time + ns(limit.hold_seconds)
+        if not watches:
             return None
         out: list[Message[AlertCondition]] = []
         before = False
@@ -168,6 +179,8 @@ class Limits(RuleOperator):
         self._streams[message.stream] = watches = []
         channel, strange = message.payload.channel, []
         for limit in self.config.limits:
+            if rank(channel, limit.unless) >= 0:
+                self._guards.setdefault(message.stream, []).append(limit)
             place = rank(channel, limit.channels)
             if place < 0:
                 continue
@@ -185,7 +198,7 @@ class Limits(RuleOperator):
                     watches.append(watch)
         self._watches += watches
         said = [self._strange(limit, message) for limit in strange]
-        return [*said, *(self.process(message) or ())] if watches else said
+        return [*said, *(self.process(message) or ())]
 
     def _strange(self, limit: Limit, message: Message[Numeric]) -> Message[AlertCondition]:
         unit = message.payload.unit or "no unit"
@@ -206,7 +219,9 @@ class Limits(RuleOperator):
             yield self._condition(watch, time, cause, present=True)
 
     def _better(self, watch: _Watch, time: int) -> bool:
-        """True where a channel of a better pattern of the same limit has a fresh value."""
+        """True where a better channel of the same limit, or one that makes it unnecessary, has a fresh value."""
+        if self._guarded.get(watch.limit.name, -1) >= time:
+            return True
         oldest = time - ns(watch.limit.hold_seconds)
         return any(
             other.limit is watch.limit and other.rank < watch.rank and other.last >= oldest for other in self._watches
@@ -247,10 +262,11 @@ class Limits(RuleOperator):
     def state(self) -> dict[str, Any]:
         kept = ("outside", "inside", "onset", "last", "value", "worst")
         found = {watch.key(): {field: getattr(watch, field) for field in kept} for watch in self._watches}
-        return {"now": self.now, "watches": to_plain({**self._loaded, **found})}
+        return {"now": self.now, "guarded": dict(self._guarded), "watches": to_plain({**self._loaded, **found})}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.now, self._loaded = state.get("now", 0), dict(state.get("watches", {}))
+        self._guarded = dict(state.get("guarded", {}))
 
 
 def ns(duration: float) -> int:
