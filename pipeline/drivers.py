@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.edge import Edge, Wakeup
-from pipeline.message import Bound, Hop, Message, VideoFrame
+from pipeline.message import Bound, Hop, Message, Origin, VideoFrame
 from pipeline.metrics import EdgeMetrics, StreamMetrics
 from pipeline.operator import Source
 from pipeline.step import BATCH, InlineStep, Step, WorkerStep
@@ -280,6 +280,7 @@ class OfflineFeed:
         self.tails: list[Edge] = list({id(edge): edge for step in steps for edge in step.tails()}.values())
         self.position = 0
         """Event time reached."""
+        self.origin: Origin = "recorded"
         self.error: Exception | None = None
         self.stopping = threading.Event()
 
@@ -288,6 +289,7 @@ class OfflineFeed:
         clock = self.engine.clock
         first = self._pull(1)
         if first:
+            self.origin = first[0][1].origin
             if isinstance(clock, ReplayClock):
                 clock.begin(first[0][1].time)
             else:

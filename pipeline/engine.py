@@ -90,6 +90,7 @@ class Engine:
         self._stop: asyncio.Event | None = None
         self._sources: list[LiveSource] = []
         self.offline: OfflineFeed | None = None
+        self.watch: Watch | None = None
 
     # -- what people call
 
@@ -293,7 +294,7 @@ class Engine:
             for step in self.steps.values()
             if isinstance(step, InlineStep | WorkerStep) and step.edges
         ]
-        watch = Watch(self)
+        self.watch = watch = Watch(self)
         watching = asyncio.create_task(watch.run(self._sources), name="watch")
         for live in self._sources:
             live.start()
@@ -397,10 +398,15 @@ class Engine:
         return message
 
     def origin(self) -> Origin:
-        """What this run's data is: ``live`` among devices, else what the sources gave first."""
-        return "live" if isinstance(self.clock, WallClock) else "recorded"
+        """What this run's data is: ``live`` among devices, else what the recording or simulation says of itself."""
+        return "live" if self._sources or self.offline is None else self.offline.origin
 
     # -- what is counted
+
+    @property
+    def beat(self) -> int:
+        """Stamp of the event loop's last sign of life."""
+        return self.started if self.watch is None else self.watch.beat
 
     def node_metrics(self) -> list[NodeMetrics]:
         return [step.metrics for step in self.steps.values()]
