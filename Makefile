@@ -1,0 +1,25 @@
+# Two doors: `make demo` shows Vigil at work, `make test` shows that it is right.
+.PHONY: setup demo test test-all lint bench clean
+
+setup:
+	@deploy/setup.sh
+
+demo: setup
+	@.venv/bin/vigil demo
+
+lint: setup
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy --no-error-summary
+
+test: lint
+	@.venv/bin/pytest -q -n 2 --dist loadgroup
+
+test-all: lint
+	@.venv/bin/pytest -q -n 2 --dist loadgroup -m ""
+
+bench: setup
+	@for name in engine alerts theatre soak; do .venv/bin/vigil bench $$name --json; done
+
+clean:
+	rm -rf .venv .ruff_cache .mypy_cache .pytest_cache .hypothesis
