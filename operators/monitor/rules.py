@@ -41,8 +41,9 @@ def seconds(duration: int) -> str:
 
 
 def rank(name: str, patterns: tuple[str, ...]) -> int:
-    """Index of the first shell pattern that the name matches; -1 for none."""
-    return next((index for index, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern)), -1)
+    """Index of the first shell pattern that the name matches, capitals and small letters alike; -1 for none."""
+    name = name.upper()
+    return next((index for index, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern.upper())), -1)
 
 
 def figure(value: float) -> str:

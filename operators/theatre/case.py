@@ -224,7 +224,7 @@ class Hypertension(Change):
 class Desaturation(Change):
     """Oxygen saturation falls to ``to`` %."""
 
-    usual = (Expectation(code="spo2_low"),)
+    usual = (Expectation(code="oxygen_saturation_low"),)
     do: Literal["desaturation"]
     to: Annotated[float, Field(ge=40, le=100)] = 82.0
     ramp: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 10.0
@@ -233,7 +233,7 @@ class Desaturation(Change):
 class Tachycardia(Change):
     """Heart rate rises to ``to`` a minute; stroke volume falls with the filling time."""
 
-    usual = (Expectation(code="hr_high"),)
+    usual = (Expectation(code="heart_rate_high"),)
     do: Literal["tachycardia"]
     to: Annotated[float, Field(ge=60, le=250)] = 145.0
 
@@ -241,7 +241,7 @@ class Tachycardia(Change):
 class Bradycardia(Change):
     """Heart rate falls to ``to`` a minute."""
 
-    usual = (Expectation(code="hr_low"),)
+    usual = (Expectation(code="heart_rate_low"),)
     do: Literal["bradycardia"]
     to: Annotated[float, Field(ge=15, le=100)] = 32.0
 
@@ -249,7 +249,7 @@ class Bradycardia(Change):
 class Asystole(Step):
     """The heart stands still: flat ECG, pressure runs down, no pulse, end-tidal CO2 falls."""
 
-    usual = (Expectation(code="hr_low"),)
+    usual = (Expectation(code="heart_rate_low"),)
     do: Literal["asystole"]
 
 

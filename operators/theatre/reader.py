@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 from operators.monitor.tracks import TrackReader
 from operators.theatre.case import load
 from operators.theatre.tracks import tracks
