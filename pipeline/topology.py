@@ -43,6 +43,8 @@ OPERATOR = ("use", "from", "with", "run")
 RUN = ("placement", "deadline_seconds")
 EDGE = ("output", "policy", "capacity")
 PLACEMENTS = ("inline", "thread", "process", "cuda")
+SCALARS = ("int", "float", "bool", "null", "timestamp")
+"""YAML's own words for values, beside plain text."""
 POLICIES = ("block", "latest", "drop_oldest")
 
 
@@ -251,7 +253,7 @@ def _convert(node: yaml.Node, where: str, budget: Iterator[None]) -> Any:
         text = Place(node.value)
         text.line = line
         return text
-    if not node.tag.startswith("tag:yaml.org,2002:"):
+    if node.tag.removeprefix("tag:yaml.org,2002:") not in SCALARS:
         raise TopologyError(f"the tag {node.tag!r} is not allowed", where=f"{where}:{line}")
     return yaml.safe_load(yaml.serialize(node)) if node.tag != "tag:yaml.org,2002:timestamp" else str(node.value)
 

@@ -119,7 +119,7 @@ class Freshness(RuleOperator):
                 ear.last = time
             ear.heard = True
         if said is not None:
-            self._rearm()
+            self._rearm(after=message.time)  # what the wider silence covered gets its own time again
         return said
 
     def on_time(self, time: int) -> Outputs:

@@ -412,17 +412,21 @@ def _line(document: Any, location: tuple[Any, ...]) -> int:
 
 def _explain(error: pydantic.ValidationError, document: Table, where: str) -> RecordingError:
     """The first fault, with its line and the nearest spelling of what could stand there."""
-    first = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    # A misspelt entry is also a missing one: the spelling says more.
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     location, kind = first["loc"], first["type"]
     place = f"{where}:{_line(document, location)}"
     # pydantic puts the discriminator's value into the location; people think in `script[3].to`.
-    name = ".".join(str(part) for part in location if part not in STEPS).replace(".0", "[0]")
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part not in STEPS).lstrip(".")
     if kind == "extra_forbidden":
         word = str(location[-1])
         return RecordingError(f"there is no entry {word!r}", where=place, mend=nearest(word, _known(location[:-1])))
     if kind == "union_tag_invalid":
         word = str(first.get("ctx", {}).get("tag", ""))
         return RecordingError(f"nothing is called {word!r}", where=place, mend=nearest(word, STEPS))
+    if kind == "missing":
+        return RecordingError(f"{name} is missing", where=place)
     if kind == "union_tag_not_found":
         return RecordingError("a step needs `do:`", where=place, mend="known: " + ", ".join(sorted(STEPS)))
     if kind == "literal_error":

@@ -59,7 +59,7 @@ def test_the_alert_comes_on_time_between_sparse_values() -> None:
 
 def test_a_value_that_is_too_old_decides_nothing() -> None:
     messages = [m for m in numbers([30] * 60) if m.time // S in (1, 30, 60)]
-    assert run(messages) == []
+    assert run(messages, {**HEART, "hold_seconds": 5}) == []
 
 
 def test_missing_values_neither_begin_nor_end_an_alert() -> None:

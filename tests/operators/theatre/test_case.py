@@ -57,7 +57,7 @@ def test_truth_is_what_the_script_says() -> None:
         ("to: 50", "to: .nan", 6, "script"),
         ("at: 9", "at: 99", 7, "after the case has ended"),
         ("at: 9", "at: -1", 7, "greater than or equal to 0"),
-        ("do: bleeding", "do: [bleeding]", 8, "bleeding"),
+        ("do: bleeding", "do: [bleeding]", 7, "bleeding"),
         ("    do: bleeding\n", "", 7, "needs `do:`"),
         ("duration: 60", "duration: 1e9", 2, "duration"),
         ("duration: 60", "durration: 60", 2, "did you mean 'duration'"),
