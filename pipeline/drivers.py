@@ -152,6 +152,7 @@ class LiveSource:
         self.buffer: deque[tuple[int, Message[Any]]] = deque()
         self.metrics = EdgeMetrics(f"{step.name}->graph")
         self.wakeup = Wakeup()
+        self.tails = step.tails()
         self.loop = asyncio.get_running_loop()
         self.ended = False
         self.thread: threading.Thread | None = None
@@ -169,12 +170,11 @@ class LiveSource:
 
     async def pump(self) -> None:
         """Move what was read into the graph until the source ends. Waiting for the graph happens here, not there."""
-        tails = self.step.tails()
         while True:
             while self.buffer:
                 taken = [self.buffer.popleft() for _ in range(min(len(self.buffer), BATCH))]
                 self.step.deliver([message for _, message in taken], taken[0][0])
-                for tail in tails:
+                for tail in self.tails:
                     await tail.room(self.wakeup)
                 await asyncio.sleep(0)
             if self.ended:
@@ -236,8 +236,12 @@ class LiveSource:
         while not self.step.operator.stopping.is_set():
             try:
                 async for message in outcome:
-                    self._take(message)
-                    self.wakeup.set()
+                    if self.buffer or any(tail.full for tail in self.tails):
+                        self._take(message)
+                        self.wakeup.set()
+                    else:  # nothing waits: straight through, without a turn of the loop
+                        self.metrics.pushed += 1
+                        self.step.deliver([message], stamp())
                     failures = 0 if failures and self._recovered() else failures
                 break
             except Exception as error:

@@ -131,8 +131,10 @@ class ArterialLine:
     def add_pleth(self, time: int, wave: Waveform) -> None:
         """Take a chunk of the oximeter's waveform, in any unit."""
         if self.pleth.add(time, wave):
-            usual = self.pleth.usual()
-            if not (usual == usual and self.pleth.size > 3 * usual):  # a hand that moves is no measure of a pulse
+            usual, size = self.pleth.usual(), self.pleth.size
+            # A hand that moves is no measure of a pulse; and a pulse that is gone must not become the usual one,
+            # or a minute after the heart has stopped the rest of its trace would pass for a beat.
+            if usual != usual or 0.3 * usual <= size <= 3 * usual:
                 self.pleth.remember()
 
     def verdict(self, time: int, *, systolic: float, mean: float, diastolic: float) -> Reason:

@@ -49,7 +49,7 @@ class Watch(BaseConfig):
 
 DEFAULT = (
     Watch(scope="source", silent_after_seconds=10, priority="medium", expect=True),
-    Watch(of="waveforms", scope="device", silent_after_seconds=1.5, priority="medium"),
+    Watch(of="waveforms", scope="device", silent_after_seconds=1, priority="medium"),
     Watch(of="numerics", scope="device", silent_after_seconds=15, priority="low"),
 )
 

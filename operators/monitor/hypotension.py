@@ -206,7 +206,9 @@ class Hypotension(RuleOperator):
                 self._suppressed = ""
             self._raised = priority
             return [*said, self._episode(time, message, value=value)]
-        doubtful = self._tainted > self._low and time - self._since >= ns(config.delay_seconds) and self._was == "tainted"
+        doubtful = (
+            self._tainted > self._low and time - self._since >= ns(config.delay_seconds) and self._was == "tainted"
+        )
         if doubtful and not self._raised and not self._suppressed and self._blame:
             self._suppressed = max(self._blame, key=lambda reason: (self._blame[reason], reason))
             return self._episode(time, message, value=value)
@@ -217,7 +219,13 @@ class Hypotension(RuleOperator):
         return value if message.time - time <= ns(5) else math.nan
 
     def _episode(
-        self, time: int, cause: Message[Any] | None, *, ended: int | None = None, value: float | None = None, note: str = ""
+        self,
+        time: int,
+        cause: Message[Any] | None,
+        *,
+        ended: int | None = None,
+        value: float | None = None,
+        note: str = "",
     ) -> Message[AlertCondition]:
         config = self.config
         onset = self._since if self._suppressed else self._onset
@@ -229,7 +237,9 @@ class Hypotension(RuleOperator):
             held = seconds(time - onset)
             text = f"Mean arterial pressure {figure(value or worst)} mmHg, below {limit} for {held}."
         else:
-            text = f"Mean arterial pressure was below {limit} mmHg for {seconds(ended - onset)}, lowest {figure(worst)}."
+            text = (
+                f"Mean arterial pressure was below {limit} mmHg for {seconds(ended - onset)}, lowest {figure(worst)}."
+            )
         stream = cause.stream if isinstance(cause, Message) else next(iter(self._mean_streams()), "")
         proof = Evidence(stream, onset, ended or time, values=() if worst != worst else (worst,), unit="mm[Hg]",
                          note="lowest believable value")  # fmt: skip
@@ -263,7 +273,9 @@ class Hypotension(RuleOperator):
         text = f"Arterial pressure cannot be believed: {REASONS[reason]}."
         if ended is not None:
             text = "The arterial line can be believed again."
-        proof = Evidence(cause.stream if cause else "", self._line_onset, ended or time, self._wave_channel, note=reason)
+        proof = Evidence(
+            cause.stream if cause else "", self._line_onset, ended or time, self._wave_channel, note=reason
+        )
         return self.say(
             time, cause, code="arterial_line_unreliable", subject=self._wave_channel, present=ended is None, priority="low",
             kind="technical", text=f"{text} {note}".rstrip(), onset=self._line_onset, ended=ended, evidence=(proof,),

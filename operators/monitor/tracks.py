@@ -92,7 +92,13 @@ class WaveformTrack(Track):
     payload = "Waveform"
 
     def __init__(
-        self, channel: str, runs: Iterable[tuple[int, np.ndarray]], rate: float, chunk_seconds: float, code: str, unit: str
+        self,
+        channel: str,
+        runs: Iterable[tuple[int, np.ndarray]],
+        rate: float,
+        chunk_seconds: float,
+        code: str,
+        unit: str,
     ) -> None:
         self.channel, self.rate = channel, rate
         self.size = max(1, round(rate * chunk_seconds))

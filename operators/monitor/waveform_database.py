@@ -35,7 +35,18 @@ MAXIMUM_SKEW = 1_000_000
 NUMERICS_RATE = 2.0
 """Samples per second up to which a signal is a numeric."""
 
-BYTES = {"8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
+BYTES = {
+    "8": 1.0,
+    "16": 2.0,
+    "24": 3.0,
+    "32": 4.0,
+    "61": 2.0,
+    "80": 1.0,
+    "160": 2.0,
+    "212": 1.5,
+    "310": 4 / 3,
+    "311": 4 / 3,
+}
 """Bytes a sample takes in each format; the FLAC formats (508, 516, 524) are bounded by ``FLAC_RATIO`` instead."""
 FLAC = ("508", "516", "524")
 FLAC_RATIO = 1000
@@ -122,7 +133,9 @@ class WfdbReader(TrackReader):
                 channel += f"~{used[channel]}"
             rate = header.rate * per_frame
             if self._about.setdefault(channel, (rate, unit or ""))[0] != rate:
-                self.warnings.append(f"{channel} changes its rate between segments; the part in {header.path.name} is left out")
+                self.warnings.append(
+                    f"{channel} changes its rate between segments; the part in {header.path.name} is left out"
+                )
                 continue
             if wanted(channel, self.channels):
                 self._runs.setdefault(channel, []).append((begin, np.asarray(values, np.float32)))
@@ -166,7 +179,9 @@ class WfdbReader(TrackReader):
             self.warnings.append(f"{path.name}: {int((~fits).sum())} annotations at impossible times left out")
         if fits.any():
             times = self.begin + np.round(steps[fits]).astype(np.int64)
-            self.tracks.append(EventTrack(channel, times, [event for event, fit in zip(events, fits, strict=True) if fit]))
+            self.tracks.append(
+                EventTrack(channel, times, [event for event, fit in zip(events, fits, strict=True) if fit])
+            )
 
 
 class _Header:
@@ -216,7 +231,12 @@ class _Header:
             self.fail(place, f"claims {count:,} segments and lists {len(lines):,}")
         for place, line in lines[:count]:
             parts = line.split()
-            if len(parts) < 2 or not parts[1].isdigit() or len(parts[1]) > 15 or not re.fullmatch(r"~|[-\w]{1,200}", parts[0]):
+            if (
+                len(parts) < 2
+                or not parts[1].isdigit()
+                or len(parts[1]) > 15
+                or not re.fullmatch(r"~|[-\w]{1,200}", parts[0])
+            ):
                 self.fail(place, "is not a segment", "name and number of samples")
             self.segments.append((parts[0], int(parts[1])))
         total = sum(length for _, length in self.segments)

@@ -50,8 +50,10 @@ class Pools:
         """Colour, slope and gloss of tissue under blood: dark red, level, and mirror-like."""
         cover = blood[..., None]
         thick = cover * cover
-        red = np.array([0.27, 0.006, 0.010], np.float32)
-        albedo = albedo * (1 - cover) + cover * (red * (1 - 0.35 * thick) + albedo * np.array([0.22, 0.01, 0.01], np.float32))
+        red = np.array([0.155, 0.0035, 0.006], np.float32)
+        albedo = albedo * (1 - cover) + cover * (
+            red * (1 - 0.35 * thick) + albedo * np.array([0.22, 0.01, 0.01], np.float32)
+        )
         return albedo, slope * (1 - 0.72 * cover), gloss * (1 - blood) + 0.97 * blood
 
     def _flood(self, step: Bleeding) -> Array:

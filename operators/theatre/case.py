@@ -394,7 +394,8 @@ def loads(content: bytes | str, where: str = "<case>") -> Case:
             if item.at >= case.duration:
                 line = _line(document, (section, index, "at"))
                 raise RecordingError(
-                    f"happens at {item.at:g} s, after the case has ended at {case.duration:g} s", where=f"{where}:{line}"
+                    f"happens at {item.at:g} s, after the case has ended at {case.duration:g} s",
+                    where=f"{where}:{line}",
                 )
     return case
 
@@ -418,7 +419,9 @@ def _explain(error: pydantic.ValidationError, document: Table, where: str) -> Re
     location, kind = first["loc"], first["type"]
     place = f"{where}:{_line(document, location)}"
     # pydantic puts the discriminator's value into the location; people think in `script[3].to`.
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part not in STEPS).lstrip(".")
+    name = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part not in STEPS
+    ).lstrip(".")
     if kind == "extra_forbidden":
         word = str(location[-1])
         return RecordingError(f"there is no entry {word!r}", where=place, mend=nearest(word, _known(location[:-1])))
@@ -439,7 +442,14 @@ def _explain(error: pydantic.ValidationError, document: Table, where: str) -> Re
 
 def _known(location: tuple[Any, ...]) -> list[str]:
     model: Any = Case
-    sections = {"video": Filming, "patient": Patient, "phases": Phase, "bursts": Burst, "expect": Expectation, "allow": Expectation}
+    sections = {
+        "video": Filming,
+        "patient": Patient,
+        "phases": Phase,
+        "bursts": Burst,
+        "expect": Expectation,
+        "allow": Expectation,
+    }
     for part in location:
         model = STEPS.get(part) or sections.get(part) or model if isinstance(part, str) else model
     return list(model.model_fields)

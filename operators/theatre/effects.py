@@ -44,7 +44,7 @@ class Air:
         if not thick:
             return light
         sheets = sum(self._sheet(seconds, *sheet) for sheet in ((11, 5, 0.9, 0.0), (-7, 9, 1.7, 300.0)))
-        cover = 1 - np.exp(-thick * 1.5 * sheets * np.clip(depth / 80, 0.25, 1.5))
+        cover = 1 - np.exp(-thick * 1.5 * sheets * np.clip(depth / 80, 0.2, 1.7))
         cover = np.clip(cover, 0, 0.97)[..., None].astype(np.float32)
         return light * (1 - cover) + cover * self.haze
 
@@ -52,5 +52,9 @@ class Air:
         width, height = self.size
         scale = zoom * 320 / width
         wrap = 2.0 * TILE
-        matrix = np.array([[scale, 0, (offset + across * seconds) % wrap], [0, scale, (offset + down * seconds) % wrap]], np.float32)
-        return cv2.warpAffine(self.tile, matrix, self.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP)
+        matrix = np.array(
+            [[scale, 0, (offset + across * seconds) % wrap], [0, scale, (offset + down * seconds) % wrap]], np.float32
+        )
+        return cv2.warpAffine(
+            self.tile, matrix, self.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP
+        )

@@ -47,7 +47,9 @@ def present(case: Case, seconds: float, seed: int, pose: Array) -> list[Rod]:
 
 def _tool(step: Instrument, seconds: float, random: np.random.Generator, inside: float, pose: Array) -> list[Rod]:
     rates, phases = random.uniform(0.06, 0.6, (4, 4)), random.uniform(0, 2 * np.pi, (4, 4))
-    work = (np.array([5.0, 5.0, 2.2, 0.9])[:, None] * (0.1 / rates) ** 0.6 * np.sin(2 * np.pi * rates * seconds + phases)).sum(1)
+    work = (
+        np.array([5.0, 5.0, 2.2, 0.9])[:, None] * (0.1 / rates) ** 0.6 * np.sin(2 * np.pi * rates * seconds + phases)
+    ).sum(1)
     trocar, goal = np.array(TROCARS[step.side]), np.array(WORK[step.side]) + work[:3]
     along = goal - trocar
     length = float(np.linalg.norm(along))
@@ -105,7 +107,9 @@ def shadow(rods: list[Rod], point: tuple[Array, Array, Array], light: Array) -> 
         unit = (unit / length).astype(np.float32)
         away, _, at, where = _closest(ray, start, unit)
         radius = rod.radius_a + (rod.radius_b - rod.radius_a) * np.clip(at / length, 0, 1)
-        between = np.clip((0.985 - where) / 0.03, 0, 1) * (where > 0) * np.clip(at + 1, 0, 1) * np.clip(length + 1 - at, 0, 1)
+        between = (
+            np.clip((0.985 - where) / 0.03, 0, 1) * (where > 0) * np.clip(at + 1, 0, 1) * np.clip(length + 1 - at, 0, 1)
+        )
         # The fibres round the lens make the light a small disc: the further the ground behind, the softer the edge.
         soft = 0.5 + 1.4 * (1 - where).clip(0, 1)
         lit = np.minimum(lit, 1 - 0.82 * between * np.clip((radius - away) / soft + 0.5, 0, 1))
@@ -129,7 +133,9 @@ NEAREST = 9.0
 """Nothing nearer to the lens than this is drawn, mm."""
 
 
-def _draw(rod: Rod, light: Array, depth: Array, labels: Array, rays: Array, a: Array, b: Array, intrinsics: Array) -> None:
+def _draw(
+    rod: Rod, light: Array, depth: Array, labels: Array, rays: Array, a: Array, b: Array, intrinsics: Array
+) -> None:
     if min(a[2], b[2]) < NEAREST:
         if max(a[2], b[2]) <= NEAREST:
             return
@@ -152,7 +158,9 @@ def _draw(rod: Rod, light: Array, depth: Array, labels: Array, rays: Array, a: A
     pixel = hit / np.float32(intrinsics[0, 0])
     cover = np.clip((radius - away) / np.maximum(pixel, 1e-3) + 0.5, 0, 1)
     along = (ray * hit[..., None] - start) @ unit
-    cover *= np.clip(along / np.maximum(pixel, 1e-3) + 0.5, 0, 1) * np.clip((length - along) / np.maximum(pixel, 1e-3) + 0.5, 0, 1)
+    cover *= np.clip(along / np.maximum(pixel, 1e-3) + 0.5, 0, 1) * np.clip(
+        (length - along) / np.maximum(pixel, 1e-3) + 0.5, 0, 1
+    )
     cover *= (hit > NEAREST * 0.8) & (hit < depth[window])
     if not cover.any():
         return
@@ -173,7 +181,11 @@ def _closest(ray: list[Array], start: Array, unit: Array) -> tuple[Array, Array,
     square = np.maximum(nx * nx + ny * ny + nz * nz, 1e-9)
     sine = np.sqrt(square)
     away = np.abs(start[0] * nx + start[1] * ny + start[2] * nz) / sine
-    mx, my, mz = start[1] * unit[2] - start[2] * unit[1], start[2] * unit[0] - start[0] * unit[2], start[0] * unit[1] - start[1] * unit[0]
+    mx, my, mz = (
+        start[1] * unit[2] - start[2] * unit[1],
+        start[2] * unit[0] - start[0] * unit[2],
+        start[0] * unit[1] - start[1] * unit[0],
+    )
     where = (mx * nx + my * ny + mz * nz) / square
     at = where * (ray[0] * unit[0] + ray[1] * unit[1] + ray[2] * unit[2]) - float(start @ unit)
     return away, sine, at, where
@@ -206,9 +218,17 @@ def _finish(finish: int, normal: Array, ray: Array, hit: Array, along: Array) ->
         tissue = 0.05 * (1 - facing) ** 2
     else:
         polish = 90 if finish == STEEL else 45
-        grey = 0.05 + 0.20 * facing + 0.95 * np.exp(-polish * (1 - facing)) + 0.12 * sky * (1 - facing) + 0.025 * streak * facing
+        grey = (
+            0.05
+            + 0.20 * facing
+            + 0.95 * np.exp(-polish * (1 - facing))
+            + 0.12 * sky * (1 - facing)
+            + 0.025 * streak * facing
+        )
         tissue = 0.30 * ahead + 0.14 * (1 - facing) ** 2
         if finish == TIP:
             grey = grey * (0.72 + 0.28 * (np.sin(along * 5.0) > 0))
-    colour: Array = grey[..., None] * np.array([0.98, 1.0, 1.03], np.float32) + tissue[..., None] * np.array([0.62, 0.15, 0.11], np.float32)
+    colour: Array = grey[..., None] * np.array([0.98, 1.0, 1.03], np.float32) + tissue[..., None] * np.array(
+        [0.62, 0.15, 0.11], np.float32
+    )
     return (colour * power[..., None]).astype(np.float32)

@@ -20,18 +20,23 @@ class Lens:
     def __init__(self, size: tuple[int, int], seed: int) -> None:
         self.size, self.seed = size, seed
         width, height = size
-        x, y = np.meshgrid(np.arange(width, dtype=np.float32) - (width - 1) / 2, np.arange(height, dtype=np.float32) - (height - 1) / 2)
+        x, y = np.meshgrid(
+            np.arange(width, dtype=np.float32) - (width - 1) / 2, np.arange(height, dtype=np.float32) - (height - 1) / 2
+        )
         radius = np.sqrt(x * x + y * y) / (height / 2)
         self.spot = np.exp(-((radius / 1.25) ** 2) * 0.9).astype(np.float32)
         # The field stop: a circle wider than the picture is high, with the notch that shows which way is up.
         edge = 1.16 - radius + 0.004 * np.sin(5 * np.arctan2(y, x))
-        notch = np.hypot(x + 1.13 * height / 2 * np.cos(0.35), y + 1.13 * height / 2 * np.sin(0.35)) / (height / 2)
-        stop = np.clip(np.minimum(edge, notch - 0.05) / 0.028, 0, 1)
+        side = 1.16 * height / 2
+        notch = np.hypot(x + side * np.cos(0.35), y + side * np.sin(0.35)) / (height / 2)
+        stop = np.clip(np.minimum(edge, notch - 0.045) / 0.028, 0, 1)
         self.stop = (stop * stop * (3 - 2 * stop)).astype(np.float32)[..., None]
         random = generator(seed, 120)
         self.grain = (random.standard_normal((height + 64, width + 64, 3)) * 0.9).astype(np.float32)
         self.droplets = _droplets(generator(seed, 121), size)
-        self.smear = np.clip(0.5 + 0.45 * noise(generator(seed, 122), max(size), max(size) / 3, 4), 0, 1)[:height, :width]
+        self.smear = np.clip(0.5 + 0.45 * noise(generator(seed, 122), max(size), max(size) / 3, 4), 0, 1)[
+            :height, :width
+        ]
 
     def develop(self, case: Case, light: Array, seconds: float, patient: Patient) -> Array:
         """The picture, (h, w, 3) uint8, of light (h, w, 3) float32 on the lens."""
@@ -61,7 +66,9 @@ class Lens:
         width, height = self.size
         if how == "fog":
             quarter = cv2.resize(light, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
-            blurred = cv2.resize(cv2.GaussianBlur(quarter, (0, 0), 1 + 3 * amount), self.size, interpolation=cv2.INTER_LINEAR)
+            blurred = cv2.resize(
+                cv2.GaussianBlur(quarter, (0, 0), 1 + 3 * amount), self.size, interpolation=cv2.INTER_LINEAR
+            )
             milky = blurred.mean((0, 1)) * np.array([0.95, 1.0, 1.05], np.float32) + 0.05
             cover = (amount * (0.75 + 0.25 * self.smear))[..., None]
             return light * (1 - cover) + cover * (0.55 * blurred + 0.55 * milky)
@@ -75,14 +82,20 @@ class Lens:
         bent = cv2.GaussianBlur(bent, (0, 0), 1.8)
         cover = np.clip(inside * 1.2 - (1 - amount), 0, 1)[..., None] * amount
         rest = cv2.GaussianBlur(light, (0, 0), 0.4 + 1.6 * amount)
-        return (rest * (1 - cover) + cover * bent) * (1 - 0.45 * amount * edge[..., None]) + 0.05 * (cover * edge[..., None])
+        return (rest * (1 - cover) + cover * bent) * (1 - 0.45 * amount * edge[..., None]) + 0.05 * (
+            cover * edge[..., None]
+        )
 
 
 def _droplets(random: np.random.Generator, size: tuple[int, int]) -> tuple[Array, Array, Array]:
     """Where droplets bend the light to (h, w, 2), their rims (h, w), and how far inside one is (h, w)."""
     width, height = size
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    shift, edge, inside = np.stack([x, y], -1), np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    shift, edge, inside = (
+        np.stack([x, y], -1),
+        np.zeros((height, width), np.float32),
+        np.zeros((height, width), np.float32),
+    )
     for _ in range(26):
         radius = height * random.gamma(2.2, 0.022) + 3
         cx, cy = random.uniform(0.1, 0.9) * width, random.uniform(0, 1) * height

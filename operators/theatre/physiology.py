@@ -29,6 +29,8 @@ GRID = 10
 """Grid points a second."""
 LEAD_IN = 20.0
 """Seconds simulated before second 0, so that averages and filters are settled when the case begins."""
+
+
 def generator(seed: int, *key: int) -> np.random.Generator:
     """Random numbers that depend on the seed and a key only, never on what was drawn before."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *key])))
@@ -95,14 +97,20 @@ class Patient:
         self.mean = baseline.mean_pressure + low + high + 1.6 * _wander(self, 3, 60.0) + 0.9 * mayer
         self.mean = self.mean - 9 * np.clip(1 - filling, 0, 1) - 8 * np.clip(-slow / 35, 0, 1)
         strength = np.clip(self.mean / baseline.mean_pressure, 0.3, 1.4)
-        self.pulse = baseline.pulse_pressure * strength**0.8 * filling * (1 + 0.05 * breath + 0.02 * _wander(self, 4, 20.0))
+        self.pulse = (
+            baseline.pulse_pressure * strength**0.8 * filling * (1 + 0.05 * breath + 0.02 * _wander(self, 4, 20.0))
+        )
         self.perfusion = np.clip(strength**1.2 * (0.5 + 0.5 * filling), 0.08, 1.5) * (1 + 0.06 * breath)
 
         self.saturation = baseline.saturation + self._effect(Desaturation, baseline.saturation)
         self.saturation = np.clip(self.saturation + 0.35 * _wander(self, 5, 40.0), 0, 100)
         flow = _lag(np.where(standstill, 0.12, np.clip(strength, 0.3, 1.1) ** 0.4), 7.0)
-        self.carbon_dioxide = (baseline.end_tidal_co2 + 0.6 * _wander(self, 6, 90.0)) * (0.35 + 0.65 * np.minimum(flow, 1))
-        self.temperature = baseline.temperature - 0.15 * np.clip(self.time / 3600, 0, 4) + 0.02 * _wander(self, 7, 300.0)
+        self.carbon_dioxide = (baseline.end_tidal_co2 + 0.6 * _wander(self, 6, 90.0)) * (
+            0.35 + 0.65 * np.minimum(flow, 1)
+        )
+        self.temperature = (
+            baseline.temperature - 0.15 * np.clip(self.time / 3600, 0, 4) + 0.02 * _wander(self, 7, 300.0)
+        )
 
         self.beats = self._beats(standstill)
         self.breaths = self._breaths()

@@ -55,7 +55,9 @@ def decay(level: Array | float, seconds: Array | float) -> Any:
 _PERIODS = np.array([0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0])
 _MEANS = np.array(
     [
-        pressure_wave(np.linspace(0, period, 400, endpoint=False), period, np.array(0.0), np.array(1.0), np.array(0.0)).mean()
+        pressure_wave(
+            np.linspace(0, period, 400, endpoint=False), period, np.array(0.0), np.array(1.0), np.array(0.0)
+        ).mean()
         for period in _PERIODS
     ]
 )

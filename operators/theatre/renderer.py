@@ -48,7 +48,9 @@ class Picture:
 class Renderer:
     """Draws any moment of a case. A pure function of case, seed and time: nothing is carried from picture to picture."""
 
-    def __init__(self, case: Case, seed: int, size: tuple[int, int] = (320, 240), patient: Patient | None = None) -> None:
+    def __init__(
+        self, case: Case, seed: int, size: tuple[int, int] = (320, 240), patient: Patient | None = None
+    ) -> None:
         self.case, self.seed, self.size = case, seed, size
         self.world: World = build(seed)
         self.patient = patient or Patient(case, seed)
@@ -127,7 +129,9 @@ class Renderer:
         beats = self.patient.beats.time
         index = int(np.searchsorted(beats, seconds - 0.05)) - 1
         since = seconds - 0.05 - beats[index] if index >= 0 else 9.0
-        return float(breath), float(np.exp(-(((since - 0.14) / 0.09) ** 2)) - 0.3 * np.exp(-(((since - 0.36) / 0.11) ** 2)))
+        return float(breath), float(
+            np.exp(-(((since - 0.14) / 0.09) ** 2)) - 0.3 * np.exp(-(((since - 0.36) / 0.11) ** 2))
+        )
 
     def _march(self, height_map: Array, rotation: Array, position: Array, direction: Array) -> Array:
         """Distance at which each ray meets the landscape, in units of the ray's length, (h, w) float32."""
@@ -136,7 +140,11 @@ class Renderer:
 
         def above(distance: Array, rays: tuple[Array, Array, Array]) -> Array:
             ground = cv2.remap(
-                height_map, start_x + distance * rays[0], start_y + distance * rays[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+                height_map,
+                start_x + distance * rays[0],
+                start_y + distance * rays[1],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
             )
             return position[2] + distance * rays[2] - ground
 
@@ -153,7 +161,14 @@ class Renderer:
         return np.clip(distance, 8, 330)
 
     def _light(
-        self, albedo: Array, slope: Array, gloss: Array, openness: Array, point: tuple[Array, Array, Array], ray: Array, light: Array
+        self,
+        albedo: Array,
+        slope: Array,
+        gloss: Array,
+        openness: Array,
+        point: tuple[Array, Array, Array],
+        ray: Array,
+        light: Array,
     ) -> Array:
         """Light that comes back to the lens, (h, w, 3) float32, 1 being full scale."""
         lx, ly, lz = light[0] - point[0], light[1] - point[1], light[2] - point[2]
@@ -175,7 +190,9 @@ class Renderer:
         colour: Array = albedo * (power * (soft * (0.55 + 0.45 * openness) + around))[..., None]
         colour += albedo * albedo * (power * 0.25 * openness)[..., None] * np.array([1.25, 0.75, 0.7], np.float32)
         miss = 1 - half
-        shine = gloss * (0.10 * np.exp(-18 * miss) + 1.6 * gloss * gloss * np.exp(-230 * miss)) * (0.35 + 0.65 * openness)
+        shine = (
+            gloss * (0.10 * np.exp(-18 * miss) + 1.6 * gloss * gloss * np.exp(-230 * miss)) * (0.35 + 0.65 * openness)
+        )
         colour += (power * shine)[..., None]
         return colour
 
@@ -189,7 +206,9 @@ class Renderer:
     def _worthless(self, how: str, seconds: float) -> Picture:
         width, height = self.size
         if how == "noise":
-            random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, 101, round(seconds * 1e6)])))
+            random = np.random.Generator(
+                np.random.Philox(np.random.SeedSequence([self.seed, 101, round(seconds * 1e6)]))
+            )
             return self._blank(random.integers(0, 256, (height, width, 3), np.uint8))
         colour = (0, 0, 0) if how == "black" else (16, 32, 200)
         return self._blank(np.full((height, width, 3), colour, np.uint8))

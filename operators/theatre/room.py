@@ -25,7 +25,9 @@ class Room:
         random = generator(seed, 161)
         self.rates, self.phases = random.uniform(0.05, 0.4, (3, 3)), random.uniform(0, 2 * np.pi, (3, 3))
         width, height = size
-        x, y = np.meshgrid(np.arange(width, dtype=np.float32) - (width - 1) / 2, np.arange(height, dtype=np.float32) - (height - 1) / 2)
+        x, y = np.meshgrid(
+            np.arange(width, dtype=np.float32) - (width - 1) / 2, np.arange(height, dtype=np.float32) - (height - 1) / 2
+        )
         self.radius = np.sqrt(x * x + y * y) / (height / 2)
         self.angle = np.arctan2(y, x)
         stop = np.clip((1.16 - self.radius) / 0.028, 0, 1)
@@ -48,7 +50,11 @@ class Room:
         matrix = np.array([[zoom, 0, (1 - zoom) * width / 2], [0, zoom, (1 - zoom) * height / 2]])
         far = (inside.astype(np.float32) / 255) ** 2 if share < 0.65 else self._view(seconds)
         far = cv2.warpAffine(far, matrix, self.size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
-        wall = 0.34 * np.clip(self.radius - hole * 0.9, 0, 1) ** 1.5 * (0.7 + 0.3 * np.sin(3 * self.angle + 2) + 0.25 * np.sin(26 * self.radius))
+        wall = (
+            0.34
+            * np.clip(self.radius - hole * 0.9, 0, 1) ** 1.5
+            * (0.7 + 0.3 * np.sin(3 * self.angle + 2) + 0.10 * np.sin(26 * self.radius))
+        )
         ring = 0.5 * np.exp(-(((self.radius - hole) / 0.035) ** 2))
         tube = (wall + ring)[..., None] * np.array([0.95, 1.0, 1.05], np.float32)
         through = np.clip((hole - self.radius) / 0.04, 0, 1)[..., None]
@@ -62,8 +68,12 @@ class Room:
         cx, cy = SCENE * (0.5 + 0.35 * sway[0]), SCENE * (0.5 + 0.35 * sway[1])
         turn = 0.5 * sway[2] + 0.2
         cos, sin = scale * np.cos(turn), scale * np.sin(turn)
-        matrix = np.array([[cos, -sin, cx - cos * width / 2 + sin * height / 2], [sin, cos, cy - sin * width / 2 - cos * height / 2]])
-        view = cv2.warpAffine(self.scene, matrix, self.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
+        matrix = np.array(
+            [[cos, -sin, cx - cos * width / 2 + sin * height / 2], [sin, cos, cy - sin * width / 2 - cos * height / 2]]
+        )
+        view = cv2.warpAffine(
+            self.scene, matrix, self.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
+        )
         result: Array = cv2.GaussianBlur(view, (0, 0), 1.6 * height / 240)
         return result
 
@@ -74,19 +84,23 @@ def _paint(random: np.random.Generator) -> Array:
     x, y = np.meshgrid(axis, axis)
     folds = noise(random, SCENE, 150, 4, 0.55)
     bend = 0.06 * folds
-    slope = cv2.Sobel(folds, cv2.CV_32F, 1, 1, ksize=5)
+    slope = 40 * cv2.Sobel(cv2.GaussianBlur(folds, (0, 0), 6), cv2.CV_32F, 1, 0, scale=1 / 8)
     weave = 0.02 * np.sin(x * 900) * np.sin(y * 900)
-    drape = np.clip(0.45 + 0.25 * folds + 1.4 * np.clip(slope, -0.3, 0.3) + weave, 0.04, 1.1)[..., None]
+    drape = np.clip(0.42 + 0.12 * folds + 0.30 * np.clip(slope, -1, 1.6) + weave, 0.04, 1.1)[..., None]
     scene = drape * np.array([0.055, 0.30, 0.27], np.float32)
     # The window in the drapes: skin painted with antiseptic, a trocar in it.
     edge = np.maximum(np.abs(x - 0.55 + bend), np.abs(y - 0.52 - bend)) - 0.20
     skin = np.clip(-edge / 0.008, 0, 1)[..., None]
-    tone = (0.62 + 0.12 * noise(random, SCENE, 90, 5, 0.6) + 0.25 * np.exp(-((x - 0.5) ** 2 + (y - 0.45) ** 2) / 0.02))[..., None]
+    tone = (0.62 + 0.12 * noise(random, SCENE, 90, 5, 0.6) + 0.25 * np.exp(-((x - 0.5) ** 2 + (y - 0.45) ** 2) / 0.02))[
+        ..., None
+    ]
     scene = scene * (1 - skin) + skin * tone * np.array([0.62, 0.33, 0.16], np.float32)
     scene *= (1 - 0.65 * np.exp(-((edge / 0.022) ** 2)) * (edge > 0))[..., None]
     for cx, cy, radius in ((0.50, 0.47, 0.045), (0.66, 0.60, 0.028)):
         away = np.hypot(x - cx, y - cy) / radius
-        steel = (0.35 + 0.35 * np.sin(2 * np.arctan2(y - cy, x - cx) + 0.6) + 0.4 * np.exp(-(((away - 0.75) / 0.12) ** 2)))[..., None]
+        steel = (
+            0.35 + 0.35 * np.sin(2 * np.arctan2(y - cy, x - cx) + 0.6) + 0.4 * np.exp(-(((away - 0.75) / 0.12) ** 2))
+        )[..., None]
         inside = np.clip((1 - away) / 0.06, 0, 1)[..., None]
         scene = scene * (1 - inside) + inside * steel * np.array([0.9, 0.95, 1.0], np.float32)
         bore = np.clip((0.45 - away) / 0.06, 0, 1)[..., None]
@@ -105,7 +119,11 @@ def _paint(random: np.random.Generator) -> Array:
     cover, blur = cv2.GaussianBlur(cover, (0, 0), 7)[..., None], cv2.GaussianBlur(blur, (0, 0), 7)
     scene = scene * (1 - cover) + blur
     for cx, cy in ((0.30, 0.08), (0.42, 0.05), (0.36, 0.15)):
-        scene += 1.6 * np.exp(-(((x - cx) ** 2 + (y - cy) ** 2) / 0.0016) ** 2)[..., None] * np.array([1.0, 0.98, 0.92], np.float32)
+        scene += (
+            1.6
+            * np.exp(-((((x - cx) ** 2 + (y - cy) ** 2) / 0.0016) ** 2))[..., None]
+            * np.array([1.0, 0.98, 0.92], np.float32)
+        )
         scene += 0.16 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 0.03)[..., None]
     result: Array = np.clip(scene, 0, 1.2).astype(np.float32)
     return result

@@ -127,7 +127,9 @@ def score(truth: Iterable[Planted], alerts: Iterable[Alert]) -> Summary:
     matches = []
     taken: set[int] = set()
     for planted, wish in wishes:
-        answer = next((i for i, alert in enumerate(remaining) if i not in taken and _answers(alert, planted, wish)), None)
+        answer = next(
+            (i for i, alert in enumerate(remaining) if i not in taken and _answers(alert, planted, wish)), None
+        )
         if answer is not None:
             taken.add(answer)
         matches.append(Match(planted, wish, None if answer is None else remaining[answer]))

@@ -95,7 +95,9 @@ class Monitor:
         index, since, until, period = _within(beats, times, 0.0)
         wide = beats.ectopic[index]
         next_wide = beats.ectopic[np.minimum(index + 1, beats.time.size - 1)]
-        normal = np.interp(since, _TICKS, _AFTER) + np.interp(since / np.sqrt(np.clip(period, 0.3, 1.2)), _TICKS, _T_WAVE)
+        normal = np.interp(since, _TICKS, _AFTER) + np.interp(
+            since / np.sqrt(np.clip(period, 0.3, 1.2)), _TICKS, _T_WAVE
+        )
         ectopic = np.interp(since, _TICKS, _ECTOPIC)
         signal = np.where(wide, ectopic, normal)
         ahead = np.interp(until, _TICKS, _BEFORE)
@@ -113,7 +115,9 @@ class Monitor:
         for inside, since in self._artefacts("flush", times):
             # The bag's pressure for a second and a half, then the ringing of the line.
             ringing = 60 * np.exp(-(since - 1.6) / 0.07) * np.cos(2 * np.pi * 14 * (since - 1.6))
-            flushed = np.where(since < 1.6, 285 * (1 - np.exp(-since / 0.05)), signal + np.where(since < 2.4, ringing, 0))
+            flushed = np.where(
+                since < 1.6, 285 * (1 - np.exp(-since / 0.05)), signal + np.where(since < 2.4, ringing, 0)
+            )
             signal = np.where(inside, flushed, signal)
         for inside, since in self._artefacts("zeroing", times):
             signal = np.where(inside, signal * np.exp(-since / 0.06) + random.normal(0, 0.15, times.shape), signal)
@@ -127,7 +131,8 @@ class Monitor:
         signal = signal + 1.5 * np.sin(2 * np.pi * self.patient.at(self.patient.breathing, times))
         for inside, since_start in self._artefacts("motion", times):
             swing = sum(
-                np.sin(2 * np.pi * frequency * since_start + phase) for frequency, phase in ((1.7, 0.3), (2.6, 1.9), (3.9, 4.0))
+                np.sin(2 * np.pi * frequency * since_start + phase)
+                for frequency, phase in ((1.7, 0.3), (2.6, 1.9), (3.9, 4.0))
             )
             signal = np.where(inside, 0.4 * signal + 30 + 16 * swing + random.normal(0, 2.5, times.shape), signal)
         return np.clip(signal, 0, 100)
@@ -227,7 +232,9 @@ def _beats_per_minute(beats: Array, times: Array) -> Array:
 
 
 def _gaussians(ticks: Array, parts: tuple[tuple[float, float, float], ...]) -> Array:
-    return sum((height * np.exp(-(((ticks - at) / width) ** 2) / 2) for height, at, width in parts), np.zeros_like(ticks))
+    return sum(
+        (height * np.exp(-(((ticks - at) / width) ** 2) / 2) for height, at, width in parts), np.zeros_like(ticks)
+    )
 
 
 # Look-up tables over the seconds since (or until) a beat; everything is zero beyond the last tick.
@@ -239,5 +246,7 @@ _BEFORE = _gaussians(-_TICKS, (_R, _Q, (0.14, -0.165, 0.022))) * (_TICKS > 0.000
 _T_WAVE = _gaussians(_TICKS, ((0.24, 0.30, 0.048), (0.09, 0.25, 0.05))) * _TAPER
 _ECTOPIC = _gaussians(_TICKS, ((1.35, 0.035, 0.034), (-0.55, 0.13, 0.04), (-0.38, 0.32, 0.07))) * _TAPER
 _PLETH_WAVE = (
-    _gaussians(_TICKS, ((1.0, 0.17, 0.075), (0.42, 0.40, 0.11), (0.1, 0.62, 0.14))) * _TAPER * np.clip(_TICKS / 0.03, 0, 1)
+    _gaussians(_TICKS, ((1.0, 0.17, 0.075), (0.42, 0.40, 0.11), (0.1, 0.62, 0.14)))
+    * _TAPER
+    * np.clip(_TICKS / 0.03, 0, 1)
 )

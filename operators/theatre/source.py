@@ -67,4 +67,6 @@ def adjusted(case: Case, config: Any) -> Case:
     """The case with the size and rate that the options ask for."""
     width, height = case.video.size
     size = (config.width or width, config.height or height)
-    return case.model_copy(update={"video": case.video.model_copy(update={"size": size, "rate": config.rate or case.video.rate})})
+    return case.model_copy(
+        update={"video": case.video.model_copy(update={"size": size, "rate": config.rate or case.video.rate})}
+    )

@@ -74,7 +74,9 @@ class WaveTrack(Track):
             if block != kept:
                 kept, values = block, monitor.waveform(channel, block)
                 values.flags.writeable = False
-            return Waveform(channel.name, channel.code, channel.unit, channel.rate, values[chunk * size : (chunk + 1) * size])
+            return Waveform(
+                channel.name, channel.code, channel.unit, channel.rate, values[chunk * size : (chunk + 1) * size]
+            )
 
         return make
 
@@ -110,7 +112,9 @@ class TruthTrack(EventTrack):
     def __init__(self, kind: str, case: Case) -> None:
         planted = [item for item in case.truth() if item.kind == kind]
         events = [
-            Event(kind, item.text, {"onset": item.onset, "end": item.end, "expect": [wish.code for wish in item.expect]})
+            Event(
+                kind, item.text, {"onset": item.onset, "end": item.end, "expect": [wish.code for wish in item.expect]}
+            )
             for item in planted
         ]
         super().__init__(kind, np.array([item.onset for item in planted], np.int64), events)
@@ -155,7 +159,9 @@ class Studio:
 
     def __init__(self, case: Case, seed: int, monitor: Monitor) -> None:
         self.case, self.seed, self.monitor = case, seed, monitor
-        self.seconds = frame_times(case.video, case.duration, [(f.at, f.end) for f in case.steps(VideoFault) if f.how == "lost"])
+        self.seconds = frame_times(
+            case.video, case.duration, [(f.at, f.end) for f in case.steps(VideoFault) if f.how == "lost"]
+        )
         self.times = case.origin_ns + np.round(self.seconds * NANOSECONDS).astype(np.int64)
         self._renderer: Renderer | None = None
         self._latest: tuple[int, Picture] | None = None
@@ -194,7 +200,10 @@ class Studio:
         height, width = picture.depth.shape
         column, row = np.meshgrid(np.arange(width), np.arange(height))
         focal, cx, cy = picture.intrinsics[0, 0], picture.intrinsics[0, 2], picture.intrinsics[1, 2]
-        local = np.stack([(column - cx) / focal, (row - cy) / focal, np.ones((height, width))], -1) * picture.depth[..., None]
+        local = (
+            np.stack([(column - cx) / focal, (row - cy) / focal, np.ones((height, width))], -1)
+            * picture.depth[..., None]
+        )
         points = (local @ picture.pose[:3, :3].T + picture.pose[:3, 3]).astype(np.float32)
         return ScenePatch(points.reshape(-1, 3), picture.rgb.reshape(-1, 3), picture.pose, "mm")
 

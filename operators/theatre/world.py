@@ -20,14 +20,14 @@ LEFT, NEAR = -128.0, -96.0
 """x and y of its corner, mm."""
 TEXELS = 1024
 """Points a side of the colour and slope maps."""
-CELLS = 384
+CELLS = 512
 """Points a side of the height map that rays are marched through."""
 
 FLOOR, FAT, BOWEL, LIVER, GALLBLADDER, WALL = range(6)
 
 # Colours as seen on a screen (sRGB); from frames of real cholecystectomies.
 _COLOUR = {
-    FLOOR: (176, 88, 70), FAT: (222, 170, 98), BOWEL: (206, 128, 112), LIVER: (122, 47, 44),
+    FLOOR: (170, 84, 66), FAT: (218, 164, 92), BOWEL: (198, 134, 118), LIVER: (122, 47, 44),
     GALLBLADDER: (212, 184, 138), WALL: (190, 104, 84),
 }  # fmt: skip
 _GLOSS = {FLOOR: 0.55, FAT: 0.5, BOWEL: 0.75, LIVER: 0.8, GALLBLADDER: 0.95, WALL: 0.45}
@@ -89,22 +89,47 @@ def build(seed: int) -> World:
         height = np.maximum(height, body)
 
     put(FAT, _lobules(random, x, y))
-    put(BOWEL, _tube([(-100, -52, 4), (-66, -34, 7), (-38, -44, 6), (-20, -62, 4), (10, -72, 3)], [13, 14, 13, 14, 13], x, y))
+    put(
+        BOWEL,
+        _tube([(-100, -52, 4), (-66, -34, 7), (-38, -44, 6), (-20, -62, 4), (10, -72, 3)], [13, 14, 13, 14, 13], x, y),
+    )
     put(BOWEL, _tube([(-110, -8, 3), (-80, -6, 5), (-58, -18, 5), (-52, -44, 3)], [12, 13, 12, 11], x, y))
     put(BOWEL, _tube([(120, -44, 2), (86, -36, 6), (60, -46, 6), (44, -66, 4)], [12, 14, 14, 13], x, y))
-    liver = [(-128, 26), (-84, 14), (-46, 12), (-20, 22), (-6, 34), (4, 46), (12, 40), (22, 20), (44, 4), (84, -4), (128, 4), (128, 170), (-128, 170)]
+    liver = [
+        (-128, 26),
+        (-84, 14),
+        (-46, 12),
+        (-20, 22),
+        (-6, 34),
+        (4, 46),
+        (12, 40),
+        (22, 20),
+        (44, 4),
+        (84, -4),
+        (128, 4),
+        (128, 170),
+        (-128, 170),
+    ]
     put(LIVER, _lobe(liver, 36.0, 24.0, x, y) + 1.5 * noise(random, TEXELS, 220, 2) + 0.05 * np.clip(y - 20, 0, 80))
     right = [(20, 36), (46, 14), (88, 8), (128, 20), (128, 170), (26, 170)]
     put(LIVER, _lobe(right, 46.0, 20.0, x, y))
-    put(GALLBLADDER, _tube([(-12, 66, 34), (-6, 44, 30), (2, 20, 22), (9, 0, 14), (15, -13, 8)], [9, 14, 15.5, 12.5, 6.5], x, y))
+    put(
+        GALLBLADDER,
+        _tube([(-12, 66, 34), (-6, 44, 30), (2, 20, 22), (9, 0, 14), (15, -13, 8)], [9, 14, 15.5, 12.5, 6.5], x, y),
+    )
     put(GALLBLADDER, _tube([(15, -13, 8), (24, -21, 6), (36, -25, 3)], [6.0, 3.6, 3.0], x, y))
     far = np.clip(y - 74, 0, None) + np.clip(np.abs(x) - 88, 0, None) * 0.9
     put(WALL, 1.25 * far + 3 * noise(random, TEXELS, 200, 3) - 2)
 
-    soft = cv2.GaussianBlur(height, (0, 0), 2.2)
+    soft = cv2.GaussianBlur(_lean(height), (0, 0), 2.2)
     height = soft + 0.25 * noise(random, TEXELS, 24, 3)
     step = EXTENT / TEXELS
-    slope = np.stack([cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8)], -1) / step
+    slope = (
+        np.stack(
+            [cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8)], -1
+        )
+        / step
+    )
     slope = np.clip(slope, -2.2, 2.2)
     grain = _table(_GRAIN)[organ].astype(np.float32)[..., None]
     bumps = np.stack([noise(random, TEXELS, 7, 3, 0.8), noise(random, TEXELS, 7, 3, 0.8)], -1)
@@ -126,6 +151,22 @@ def build(seed: int) -> World:
     return World(flat.astype(np.float32), lift, pulse, albedo, slope, surface, organ)
 
 
+STEEPEST = 2.3
+"""No ground is steeper, mm a mm: what rays are marched through must not be a wall."""
+
+
+def _lean(height: Array) -> Array:
+    """The landscape with its walls cut back to slopes."""
+    cell = STEEPEST * EXTENT / TEXELS * 2
+    low = cv2.resize(height, (TEXELS // 2, TEXELS // 2), interpolation=cv2.INTER_AREA)
+    straight = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+    for _ in range(40):
+        near = cv2.erode(low, straight) + cell
+        low = np.minimum(low, np.minimum(near, cv2.erode(low, np.ones((3, 3), np.uint8)) + 1.414 * cell))
+    result: Array = np.minimum(height, cv2.resize(low, (TEXELS, TEXELS), interpolation=cv2.INTER_LINEAR))
+    return result
+
+
 def _table(values: dict[int, float]) -> Array:
     return np.array([values[kind] for kind in sorted(values)], np.float32)
 
@@ -135,7 +176,9 @@ def _tube(path: list[tuple[float, float, float]], radii: list[float], x: Array, 
     top = np.full(x.shape, -50, np.float32)
     knots = np.arange(len(path))
     fine = np.linspace(0, len(path) - 1, 14 * (len(path) - 1) + 1)
-    smooth = np.stack([_spline(fine, knots, [point[axis] for point in path]) for axis in range(3)] + [_spline(fine, knots, radii)], 1)
+    smooth = np.stack(
+        [_spline(fine, knots, [point[axis] for point in path]) for axis in range(3)] + [_spline(fine, knots, radii)], 1
+    )
     scale = TEXELS / EXTENT
     for cx, cy, cz, radius in smooth:
         reach = radius + 14  # the wobble of x and y moves bodies by up to this
@@ -183,7 +226,9 @@ def _lobules(random: np.random.Generator, x: Array, y: Array) -> Array:
         y0, y1 = np.clip([int((cy - reach - NEAR) * scale), int((cy + reach - NEAR) * scale) + 1], 0, TEXELS)
         window = np.s_[y0:y1, x0:x1]
         square = 1 - ((x[window] - cx) ** 2 + (y[window] - cy) ** 2) / radius**2
-        top[window] = np.maximum(top[window], np.where(square > 0, 0.55 * radius * np.sqrt(np.maximum(square, 0)) - 0.5, -50))
+        top[window] = np.maximum(
+            top[window], np.where(square > 0, 0.55 * radius * np.sqrt(np.maximum(square, 0)) - 0.5, -50)
+        )
     result: Array = top + np.where(top > -40, 1.4 * patch + 0.9, 0).astype(np.float32)
     return result
 
@@ -193,27 +238,31 @@ def _lobules(random: np.random.Generator, x: Array, y: Array) -> Array:
 
 def _paint(random: np.random.Generator, organ: Array, height: Array) -> Array:
     colour = np.array([_COLOUR[kind] for kind in sorted(_COLOUR)], np.float32)[organ]
-    colour = cv2.GaussianBlur(colour, (0, 0), 0.9)
-    broad, middle, fine = noise(random, TEXELS, 160, 3), noise(random, TEXELS, 36, 4, 0.6), noise(random, TEXELS, 5, 2, 0.8)
+    colour = cv2.GaussianBlur(colour, (0, 0), 1.6)
+    broad, middle, fine = (
+        noise(random, TEXELS, 160, 3),
+        noise(random, TEXELS, 36, 4, 0.6),
+        noise(random, TEXELS, 5, 2, 0.8),
+    )
     shade = 1 + 0.07 * broad + 0.06 * middle + 0.035 * fine
     colour = colour * shade[..., None]
     # Blood shines through in patches: redder here, paler there.
-    red = (0.05 * noise(random, TEXELS, 90, 3) + 0.03 * middle)[..., None]
+    red = np.maximum(0.06 * noise(random, TEXELS, 90, 3) + 0.03 * middle, -0.015)[..., None]
     colour = colour * (1 + red * np.array([0.5, -1.2, -1.0], np.float32))
     speckle = np.clip(noise(random, TEXELS, 3.2, 2, 0.7) - 0.9, 0, 2)[..., None]
     colour += (organ == LIVER)[..., None] * speckle * np.array([16, 9, 8], np.float32)
-    bile = (np.clip(0.6 * noise(random, TEXELS, 110, 2) + 0.25, 0, 1) * (organ == GALLBLADDER))[..., None]
-    colour = colour * (1 - 0.45 * bile) + 0.45 * bile * np.array([168, 172, 150], np.float32)
+    bile = (np.clip(0.8 * noise(random, TEXELS, 90, 3) + 0.3, 0, 1) * (organ == GALLBLADDER))[..., None]
+    colour = colour * (1 - 0.6 * bile) + 0.6 * bile * np.array([176, 172, 152], np.float32)
     yellow = (np.clip(noise(random, TEXELS, 130, 3) - 0.1, 0, 1) * ((organ == WALL) | (organ == FLOOR)))[..., None]
     colour = colour * (1 - 0.4 * yellow) + 0.4 * yellow * np.array([226, 160, 96], np.float32)
     vessels = {
-        GALLBLADDER: (46, (150, 44, 52), 0.62, 1.5), BOWEL: (90, (158, 46, 48), 0.5, 1.4), WALL: (60, (132, 40, 44), 0.5, 1.8),
+        GALLBLADDER: (15, (158, 52, 56), 0.6, 1.5), BOWEL: (46, (158, 52, 52), 0.5, 1.4), WALL: (60, (132, 40, 44), 0.5, 1.8),
         FAT: (70, (166, 52, 44), 0.5, 1.3), FLOOR: (40, (132, 36, 38), 0.5, 1.6),
     }  # fmt: skip
     for kind, (count, tint, strength, width) in vessels.items():
         trees = _vessels(random, organ == kind, count, width)[..., None] * strength
         colour = colour * (1 - trees) + trees * np.array(tint, np.float32)
-    veins = _vessels(random, organ == GALLBLADDER, 14, 2.6)[..., None] * 0.35
+    veins = _vessels(random, organ == GALLBLADDER, 5, 2.4)[..., None] * 0.35
     colour = colour * (1 - veins) + veins * np.array((112, 104, 128), np.float32)
     # The foot of a body is wet and dark with tissue fluid and blood.
     crease = np.clip((cv2.GaussianBlur(height, (0, 0), 5) - height) / 3, 0, 1)[..., None]
@@ -230,7 +279,15 @@ def _vessels(random: np.random.Generator, where: Array, count: int, width: float
         return canvas.astype(np.float32)
     stack = []
     for start in random.integers(0, rows.size, count):
-        stack.append((float(columns[start]), float(rows[start]), random.uniform(0, 2 * np.pi), width * random.uniform(0.6, 1.2), 0))
+        stack.append(
+            (
+                float(columns[start]),
+                float(rows[start]),
+                random.uniform(0, 2 * np.pi),
+                width * random.uniform(0.6, 1.2),
+                0,
+            )
+        )
     while stack:
         px, py, angle, thick, depth = stack.pop()
         points = [(px, py)]

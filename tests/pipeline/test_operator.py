@@ -44,7 +44,7 @@ def test_ports_come_from_annotations() -> None:
 
 
 def test_an_annotation_that_cannot_be_resolved_is_named() -> None:
-    with pytest.raises(TypeError, match="Wrong.input: 'Input\\[Nowhere\\]' cannot be resolved"):
+    with pytest.raises(TypeError, match=r"Wrong.input: 'Input\[Nowhere\]' cannot be resolved"):
         type("Wrong", (Operator,), {"__annotations__": {"input": "Input[Nowhere]"}, "__module__": __name__})
 
 

@@ -92,7 +92,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         b"operators: {a: {use: print, from: {output: 3}}}", b"operators: {1: 2}", b"operators: []",
         b"operators: {a: {use: print, run: 5}}", b"operators: {a: {use: print, with: 5}}",
         b"? {a: b}\n: c", b"x" * 2_000_000, b"operators: {a: {use: theatre, with: {case: .inf}}}",
-        b"date: 2020-01-01\noperators: {a: {use: print}}", b"operators: {a: {use: select, with: {streams: 2020-01-01}}}",
+        b"date: 2020-01-01\noperators: {a: {use: print}}",
+        b"operators: {a: {use: select, with: {streams: 2020-01-01}}}",
     ],
 )  # fmt: skip
 def test_hostile_files_get_an_answer(content: bytes) -> None:

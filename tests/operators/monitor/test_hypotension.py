@@ -35,7 +35,9 @@ class Line:
         self.pleth = np.full(length, 40.0)
         self.extra: dict[int, float] = {}
 
-    def set(self, start: int, end: int, *, mean: float | None = None, pulse: float | None = None, pleth: float | None = None) -> Line:
+    def set(
+        self, start: int, end: int, *, mean: float | None = None, pulse: float | None = None, pleth: float | None = None
+    ) -> Line:
         for array, value in ((self.mean, mean), (self.pulse, pulse), (self.pleth, pleth)):
             if value is not None:
                 array[start:end] = value
@@ -169,7 +171,9 @@ def test_silence_does_not_end_an_episode() -> None:
 
 def test_another_device_steps_in_when_the_first_is_silent() -> None:
     messages = [m for m in Line(100).messages() if m.payload.channel.endswith("MEAN")]
-    other = [Message("monitor.numerics/E/ART_MBP", i * S, i, Numeric("E/ART_MBP", "", "mm[Hg]", 55.0)) for i in range(300)]
+    other = [
+        Message("monitor.numerics/E/ART_MBP", i * S, i, Numeric("E/ART_MBP", "", "mm[Hg]", 55.0)) for i in range(300)
+    ]
     said = drive(Hypotension(), sorted(messages + other, key=lambda m: m.order))
     assert [c.onset // S for c in said] == [110]
 
