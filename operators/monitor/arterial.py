@@ -8,7 +8,7 @@ Thresholds come from physiology and from what is done to an arterial line, not f
 * *open_to_air*: while a transducer is zeroed it reads 0 within a few mmHg, without a pulse. (In cardiac arrest
   pressures equalise at 7-15 mmHg, so 0 is not arrest.)
 * *no_pulse*: no pulsation in two seconds (30/min or slower): a closed stopcock, blood being drawn, a disconnected or
-  clotted line - or cardiac arrest. It counts as an artefact only while the oximeter's waveform shows that the heart beats.
+  clotted line - or cardiac arrest. It counts as an artefact only while the oximeter's waveform shows a beating heart.
 * *damped*: the pulse shrank to a third of its last minute's while the oximeter's did not: a kink, clot or air bubble.
   The mean of a damped line may still be right or drift; without the oximeter as witness it counts as true.
 
@@ -99,7 +99,7 @@ class Pulse:
 
 
 def _plain(value: float) -> float | None:
-    return None if value != value else value
+    return None if math.isnan(value) else value
 
 
 class ArterialLine:
@@ -134,7 +134,7 @@ class ArterialLine:
             usual, size = self.pleth.usual(), self.pleth.size
             # A hand that moves is no measure of a pulse; and a pulse that is gone must not become the usual one,
             # or a minute after the heart has stopped the rest of its trace would pass for a beat.
-            if usual != usual or 0.3 * usual <= size <= 3 * usual:
+            if math.isnan(usual) or 0.3 * usual <= size <= 3 * usual:
                 self.pleth.remember()
 
     def verdict(self, time: int, *, systolic: float, mean: float, diastolic: float) -> Reason:
@@ -147,7 +147,7 @@ class ArterialLine:
                 return reason
         if mean > HIGHEST_MEAN:
             return "flush"
-        if systolic == systolic and diastolic == diastolic:
+        if not (math.isnan(systolic) or math.isnan(diastolic)):
             if not diastolic - 1 <= mean <= systolic + 1:
                 return "inconsistent"
             if systolic - diastolic < FLAT:
@@ -170,7 +170,7 @@ class ArterialLine:
         return "damped" if pulse.size < SHRUNK * usual and self._heart_beats(pulse.closed) else ""
 
     def _heart_beats(self, time: int) -> bool:
-        """True where the oximeter shows a pulse of at least half its usual size, in a window of the last six seconds."""
+        """True where the oximeter showed a pulse of at least half its usual size in the last six seconds."""
         pleth, usual = self.pleth, self.pleth.usual()
         return pleth.closed > time - 6 * NANOSECONDS and usual > 0 and pleth.size >= 0.5 * usual
 

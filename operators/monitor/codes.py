@@ -126,11 +126,11 @@ ALIASES = {
 """Other vendors' names for the same thing."""
 
 UNITS = {
-    "mmhg": "mm[Hg]", "mm hg": "mm[Hg]", "mm[hg]": "mm[Hg]", "/min": "/min", "bpm": "/min", "1/min": "/min", "per_min": "/min",
-    "%": "%", "mv": "mV", "uv": "uV", "c": "Cel", "℃": "Cel", "°c": "Cel", "cel": "Cel", "degc": "Cel",
-    "mbar": "mbar", "hpa": "hPa", "cmh2o": "cm[H2O]", "cm[h2o]": "cm[H2O]", "l/min": "L/min", "ml": "mL", "ml/m2": "mL/m2",
-    "l/min/m2": "L/min/m2", "ohm": "Ohm", "kpa": "kPa", "nu": "1", "": "", "db": "dB", "vol%": "%", "hz": "Hz", "s": "s",
-    "ms": "ms", "mm": "mm", "l": "L", "m2": "m2", "1": "1",
+    "mmhg": "mm[Hg]", "mm hg": "mm[Hg]", "mm[hg]": "mm[Hg]", "/min": "/min", "bpm": "/min", "1/min": "/min",
+    "per_min": "/min", "%": "%", "mv": "mV", "uv": "uV", "c": "Cel", "℃": "Cel", "°c": "Cel", "cel": "Cel",
+    "degc": "Cel", "mbar": "mbar", "hpa": "hPa", "cmh2o": "cm[H2O]", "cm[h2o]": "cm[H2O]", "l/min": "L/min", "ml": "mL",
+    "ml/m2": "mL/m2", "l/min/m2": "L/min/m2", "ohm": "Ohm", "kpa": "kPa", "nu": "1", "": "", "db": "dB", "vol%": "%",
+    "hz": "Hz", "s": "s", "ms": "ms", "mm": "mm", "l": "L", "m2": "m2", "1": "1",
 }  # fmt: skip
 """Vendors' unit spellings, in small letters, to UCUM."""
 
@@ -144,7 +144,8 @@ MDC_UNITS = {
 """11073-10101 units, by reference id and (where checked) number, to UCUM."""
 
 NUMBERS = {
-    "150037": "MDC_PRESS_BLD_ART_ABP_SYS", "150038": "MDC_PRESS_BLD_ART_ABP_DIA", "150039": "MDC_PRESS_BLD_ART_ABP_MEAN",
+    "150037": "MDC_PRESS_BLD_ART_ABP_SYS", "150038": "MDC_PRESS_BLD_ART_ABP_DIA",
+    "150039": "MDC_PRESS_BLD_ART_ABP_MEAN",
     "147842": "MDC_ECG_HEART_RATE", "150456": "MDC_PULS_OXIM_SAT_O2", "151708": "MDC_CONC_AWAY_CO2_ET",
 }  # fmt: skip
 """Numeric codes that were cross-checked, to reference ids: for senders that leave the name out."""

@@ -21,8 +21,16 @@ from typing import TextIO
 import numpy as np
 
 from operators.monitor import codes
-from operators.monitor.tracks import LATEST, EventTrack, NumericTrack, Track, TrackReader, WaveformTrack
-from operators.monitor.tracks import join_records, wanted
+from operators.monitor.tracks import (
+    LATEST,
+    EventTrack,
+    NumericTrack,
+    Track,
+    TrackReader,
+    WaveformTrack,
+    join_records,
+    wanted,
+)
 from pipeline.errors import RecordingError
 from pipeline.message import NANOSECONDS, Event
 
@@ -40,7 +48,7 @@ _NOTHING = ("", "nan", "na", "n/a", "null", "none", "-", "--")
 
 
 class _Column:
-    """A channel while it is being collected. Words are kept beside numbers until it is known which there are more of."""
+    """A channel while it is being collected. Words are kept beside numbers."""
 
     def __init__(self, name: str, unit: str) -> None:
         self.name, self.unit = name, unit

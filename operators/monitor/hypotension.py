@@ -127,7 +127,7 @@ class Hypotension(RuleOperator):
         stream = message.stream
         role = self._roles[stream] if stream in self._roles else self._meet(message)
         value = message.payload.value
-        if role is None or value != value:
+        if role is None or math.isnan(value):
             return None
         kind, place, factor = role
         if kind != "mean":
@@ -241,7 +241,7 @@ class Hypotension(RuleOperator):
                 f"Mean arterial pressure was below {limit} mmHg for {seconds(ended - onset)}, lowest {figure(worst)}."
             )
         stream = cause.stream if isinstance(cause, Message) else next(iter(self._mean_streams()), "")
-        proof = Evidence(stream, onset, ended or time, values=() if worst != worst else (worst,), unit="mm[Hg]",
+        proof = Evidence(stream, onset, ended or time, values=() if math.isnan(worst) else (worst,), unit="mm[Hg]",
                          note="lowest believable value")  # fmt: skip
         return self.say(
             time, cause, code="hypotension", present=ended is None, priority=self._raised or config.priority,
@@ -277,8 +277,9 @@ class Hypotension(RuleOperator):
             cause.stream if cause else "", self._line_onset, ended or time, self._wave_channel, note=reason
         )
         return self.say(
-            time, cause, code="arterial_line_unreliable", subject=self._wave_channel, present=ended is None, priority="low",
-            kind="technical", text=f"{text} {note}".rstrip(), onset=self._line_onset, ended=ended, evidence=(proof,),
+            time, cause, code="arterial_line_unreliable", subject=self._wave_channel, present=ended is None,
+            priority="low", kind="technical", text=f"{text} {note}".rstrip(), onset=self._line_onset, ended=ended,
+            evidence=(proof,),
         )  # fmt: skip
 
     # --------------------------------------------------------------------------------------- roles

@@ -1,4 +1,4 @@
-"""Limit alarms on numerics: high and low, each with a delay and hysteresis. Also the trivial baseline of every other rule."""
+"""Limit alarms on numerics: high and low, with delay and hysteresis. Also the trivial baseline of other rules."""
 
 from __future__ import annotations
 
@@ -251,8 +251,8 @@ class Limits(RuleOperator):
                         note="worst and latest value")  # fmt: skip
         return self.say(
             time, cause, code=f"{limit.name}_{watch.side}", subject=watch.channel, present=present,
-            priority=limit.priority, kind="physiological", text=f"{text} {note}".rstrip(), onset=watch.onset, ended=ended,
-            value=watch.value, limit=watch.threshold, unit=unit, evidence=(seen,),
+            priority=limit.priority, kind="physiological", text=f"{text} {note}".rstrip(), onset=watch.onset,
+            ended=ended, value=watch.value, limit=watch.threshold, unit=unit, evidence=(seen,),
         )  # fmt: skip
 
     def _rearm(self, after: int) -> None:

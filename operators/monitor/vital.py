@@ -19,8 +19,16 @@ from typing import BinaryIO
 import numpy as np
 
 from operators.monitor import codes
-from operators.monitor.tracks import LATEST, EventTrack, NumericTrack, Track, TrackReader, WaveformTrack
-from operators.monitor.tracks import join_records, wanted
+from operators.monitor.tracks import (
+    LATEST,
+    EventTrack,
+    NumericTrack,
+    Track,
+    TrackReader,
+    WaveformTrack,
+    join_records,
+    wanted,
+)
 from pipeline.errors import RecordingError
 from pipeline.message import NANOSECONDS, Event
 
@@ -206,7 +214,7 @@ class VitalReader(TrackReader):
             self.warnings.append(f"{faults} malformed packets in all")
         if source.fault:
             self.warnings.append(f"{source.fault}, at byte {source.start} of the unpacked data")
-        if packets == 0 or faults == packets:
+        if packets in (0, faults):
             reason = source.fault or (self.warnings[0] if self.warnings else "there is nothing after the header")
             raise RecordingError(f"nothing can be read: {reason}", where=f"{self.path}: byte {source.start}")
 

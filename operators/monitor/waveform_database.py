@@ -62,12 +62,12 @@ UNDATED = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _RECORD = re.compile(
     r"(?P<name>[-\w]{1,200})(?:/(?P<segments>\d{1,6}))?[ \t]+(?P<signals>\d{1,6})"
     r"(?:[ \t]+(?P<rate>[-+.\deE]{1,30})(?:/(?P<counter>[-+.\deE]{1,30})(?:\([-+.\deE]{1,30}\))?)?)?"
-    r"(?:[ \t]+(?P<length>\d{1,15}))?(?:[ \t]+(?P<time>\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d{1,9})?|\d{1,2}:\d{1,2}(?:\.\d{1,9})?|\d{1,2}(?:\.\d{1,9})?))?"
+    r"(?:[ \t]+(?P<length>\d{1,15}))?(?:[ \t]+(?P<time>(?:\d{1,2}:){0,2}\d{1,2}(?:\.\d{1,9})?))?"
     r"(?:[ \t]+(?P<date>\d{1,2}/\d{1,2}/\d{4}))?[ \t]*"
 )
 _SIGNAL = re.compile(
-    r"(?P<file>[^ \t]{1,255})[ \t]+(?P<format>\d{1,3})(?:x(?P<per_frame>\d{1,9}))?(?::(?P<skew>\d{1,9}))?(?:\+(?P<offset>\d{1,15}))?"
-    r"(?P<rest>(?:[ \t].*)?)"
+    r"(?P<file>[^ \t]{1,255})[ \t]+(?P<format>\d{1,3})(?:x(?P<per_frame>\d{1,9}))?(?::(?P<skew>\d{1,9}))?"
+    r"(?:\+(?P<offset>\d{1,15}))?(?P<rest>(?:[ \t].*)?)"
 )
 
 
@@ -229,7 +229,7 @@ class _Header:
     def _read_segments(self, count: int, lines: list[tuple[int, str]], place: int) -> None:
         if not 0 < count <= MAXIMUM_SEGMENTS or len(lines) < count:
             self.fail(place, f"claims {count:,} segments and lists {len(lines):,}")
-        for place, line in lines[:count]:
+        for at, line in lines[:count]:
             parts = line.split()
             if (
                 len(parts) < 2
@@ -237,7 +237,7 @@ class _Header:
                 or len(parts[1]) > 15
                 or not re.fullmatch(r"~|[-\w]{1,200}", parts[0])
             ):
-                self.fail(place, "is not a segment", "name and number of samples")
+                self.fail(at, "is not a segment", "name and number of samples")
             self.segments.append((parts[0], int(parts[1])))
         total = sum(length for _, length in self.segments)
         if total / self.rate + self.begin() / NANOSECONDS >= LATEST:
@@ -246,18 +246,18 @@ class _Header:
     def _read_signals(self, count: int, lines: list[tuple[int, str]], place: int) -> None:
         if count > MAXIMUM_SIGNALS or len(lines) < count:
             self.fail(place, f"claims {count:,} signals and lists {len(lines):,} (at most {MAXIMUM_SIGNALS})")
-        for place, line in lines[:count]:
+        for at, line in lines[:count]:
             match = _SIGNAL.fullmatch(line)
             if match is None:
-                self.fail(place, "is not a signal", "file, format, gain ... see the WFDB header format")
+                self.fail(at, "is not a signal", "file, format, gain ... see the WFDB header format")
             if "/" in match["file"] or "\\" in match["file"] or match["file"].startswith("."):
-                self.fail(place, "names a file outside the record's folder")
+                self.fail(at, "names a file outside the record's folder")
             if match["format"] not in BYTES and match["format"] not in FLAC:
-                self.fail(place, f"names the format {match['format']}, which is not known")
+                self.fail(at, f"names the format {match['format']}, which is not known")
             if not 1 <= int(match["per_frame"] or 1) <= MAXIMUM_PER_FRAME:
-                self.fail(place, f"claims {match['per_frame']} samples a frame")
+                self.fail(at, f"claims {match['per_frame']} samples a frame")
             if int(match["skew"] or 0) > MAXIMUM_SKEW:
-                self.fail(place, f"claims a skew of {match['skew']} samples")
+                self.fail(at, f"claims a skew of {match['skew']} samples")
             self.signals.append(match)
 
     def check_files(self) -> int:

@@ -216,7 +216,7 @@ def _p99(nanoseconds: list[int]) -> float:
 
 def run(options: BenchOptions) -> list[Row]:
     """Throughput and latency rows; medians over rounds in which ours and the baseline take turns."""
-    count, rounds = (20_000, 1) if options.quick else (1000, 1)
+    count, rounds = (20_000, 1) if options.quick else (1_000_000, 3)
     rates: dict[str, list[float]] = {"queued": [], "queue": [], "fused": [], "await": []}
     for number in range(rounds):
         options.progress(f"throughput, round {number + 1} of {rounds}: {count:,} messages through {STAGES} operators")
@@ -232,7 +232,7 @@ def run(options: BenchOptions) -> list[Row]:
                 at_least=0.5),
     ]  # fmt: skip
     for name, rate, frames in (("1 kHz numbers", 1000, False), ("60 Hz 1080p frames", 60, True)):
-        seconds = 0.3 if options.quick else 4
+        seconds = 0.3 if options.quick else 10
         options.progress(f"latency at {name}: {seconds} s each")
         amount = int(rate * seconds)
         baseline = _p99(asyncio.run(_queue_latency(amount, 1 / rate, frames)))
