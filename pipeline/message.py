@@ -241,6 +241,70 @@ class AlertCondition(msgspec.Struct, frozen=True):
     """Why nobody is to be told, where a candidate was rejected. Logged, never signalled."""
 
 
+SignalPresence = Literal["on", "latched", "acknowledged", "off"]
+Inactivation = Literal["none", "audio_paused", "audio_off", "alarm_paused", "alarm_off"]
+Phase = Literal["start", "update", "escalate", "signal", "end"]
+"""Why there is a new revision: the condition began, changed, got worse or waits unanswered, only the signal changed,
+the condition ended."""
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """Is anybody being told? The second half of an alert, in the words of IEEE 11073-10207."""
+
+    presence: SignalPresence
+    since: int
+    """Event time of the last change of presence or inactivation."""
+    inactivation: Inactivation = "none"
+    until: int | None = None
+    """Event time at which the inactivation ends by itself."""
+    by: str = ""
+    """Role or station that acknowledged, paused or reset."""
+    escalation: int = 0
+    """How often the alert was signalled anew because nobody acknowledged it."""
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One revision of an alert: a condition and its signal. ``(alert_id, revision)`` is unique for ever."""
+
+    alert_id: str
+    revision: int
+    """Counts up from 1 within ``alert_id``."""
+    phase: Phase
+    time: int
+    """Event time of this revision."""
+    detected: int
+    """Event time at which the rule first said so; ``detected - condition.onset`` is the condition delay."""
+    condition: AlertCondition
+    signal: Signal
+    room: str
+    case: str
+    topology: str
+    origin: Origin
+    replay: str = ""
+    """The command that replays the moment."""
+    processing_ns: int = 0
+    """From the decisive message's arrival in this process to this revision. Not part of the digest."""
+
+
+CommandName = Literal["acknowledge", "pause_audio", "pause_alarm", "audio_off", "alarm_off", "resume"]
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person wants of an alert or of a room's alerts. Arrives by ``vigil.commands.v1`` or ``vigil acknowledge``."""
+
+    command: CommandName
+    room: str
+    by: str
+    """Role or station, never a patient."""
+    alert_id: str = ""
+    """Empty: all alerts of the room."""
+    seconds: float | None = None
+    """How long a pause lasts."""
+    command_id: str = ""
+    issued: int = 0
+    """Wall-clock nanoseconds at which it was given."""
+
+
 class Abstain(msgspec.Struct, frozen=True):
     """An operator's answer when it has none in time: it missed its deadline, is restarting, or declines."""
 
@@ -253,7 +317,7 @@ PAYLOADS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         VideoFrame, SyntheticFrame, Mask, Detection, ScenePatch, Waveform, Numeric, Event, Caption, AlertCondition,
-        Abstain,
+        Alert, Command, Abstain,
     )
 }  # fmt: skip
 """Every payload type by name; recordings and topologies refer to payloads by these names."""
