@@ -69,6 +69,8 @@ class DeviceClock:
 
     BUCKET = 10 * NANOSECONDS
     BUCKETS = 360
+    JUMP = 60 * NANOSECONDS
+    """Lateness, ns, that no network explains: learnt at once."""
     BASELINE = 300 * NANOSECONDS
     """Data that a drift needs, ns."""
 
@@ -88,7 +90,7 @@ class DeviceClock:
         if self._estimate is None:
             return self._restart([(device_time, late)])
         excess = arrival - self._estimate.reference(device_time)
-        if excess < -self.step:
+        if excess < -self.step or excess > self.JUMP:
             self.steps += 1
             return self._restart([(device_time, late)])
         if excess > self.step:

@@ -58,7 +58,7 @@ class Hl7Listener(Source):
         """Observations measured longer than this before their message was sent are left out, and counted."""
         link_seconds: float = pydantic.Field(default=10.0, gt=0)
         """Seconds without any connection, after there was one, until a technical alert says so."""
-        message_bytes: int = pydantic.Field(default=1 << 20, ge=1024, le=1 << 24)
+        message_bytes: int = pydantic.Field(default=1 << 18, ge=1024, le=1 << 24)
         """Longest message taken, bytes."""
         connections: int = pydantic.Field(default=8, ge=1, le=64)
         """Connections at once."""
@@ -198,6 +198,9 @@ class Hl7Listener(Source):
             estimate = clock.observe(report.time, now)
             if self._steps.get(device) != clock.steps:
                 self._steps[device] = clock.steps
+                for stream, (_, reached) in self._reached.items():  # device times from before the step compare no more
+                    if stream.partition("/")[2].startswith(f"{device}/"):
+                        self._reached[stream] = (0, reached)
                 self._event(Event("clock", "a device's clock was learnt", {"device": device, **plain(estimate)}), now)
         return clock
 
@@ -210,6 +213,7 @@ class Hl7Listener(Source):
         time = clock.estimate.reference(device_time) if clock.estimate is not None else sent
         if time < sent - round(self.config.oldest_seconds * NANOSECONDS):
             self.counts["old"] += 1
+            self._complain(0, MessageError("a value is too old to be used", where="OBX-14"))
             return
         channel = self._channel(device, seen)
         origin: Origin = "live" if seen.real else "simulated"
@@ -219,6 +223,8 @@ class Hl7Listener(Source):
         reached = self._reached.get(f"numerics/{channel}")
         if reached is not None and device_time <= reached[0]:
             self.counts["repeated" if device_time == reached[0] else "late"] += 1
+            if device_time < reached[0]:
+                self._complain(0, MessageError("a value is older than the one before it", where="OBX-14"))
             return
         time = max(min(time, sent), reached[1] if reached is not None else 0)
         self._reached[f"numerics/{channel}"] = (device_time, time)
@@ -234,6 +240,7 @@ class Hl7Listener(Source):
         if reached is not None:
             if device_time < reached[0] - JITTER or time < reached[1] - OVERLAP:
                 self.counts["late"] += 1
+                self._complain(0, MessageError("a piece of waveform overlaps the one before it", where="OBX-14"))
                 return
             if time < reached[1] or time - reached[1] <= JITTER:
                 time = reached[1]
@@ -353,10 +360,11 @@ class Hl7Listener(Source):
         return acknowledge(None, self.context.clock.now(), self.counts["messages"], fault=fault, reject=True) or b""
 
     def _complain(self, connection: int, error: MessageError) -> None:
-        """Log every fault at first and ever fewer of a flood."""
+        """Log every fault at first and ever fewer of a flood, and say so in the stream of events."""
         count = self.counts["complaints"] = self.counts["complaints"] + 1
         if count <= 10 or count & (count - 1) == 0:
             log.warning("%s: connection %d: %s (fault %d)", self.name, connection, error, count)
+            self._event(Event("fault", str(error), {"count": count}), self.context.clock.now())
 
 
 class _BusyError(MessageError):

@@ -317,7 +317,7 @@ class _Reading:
             named = self._codes(segment)
             if not named & (RATE_CODES | PERIOD_CODES) or not _NUMBER.fullmatch(segment.field(5).strip()):
                 continue
-            value = float(segment.field(5))
+            value = float(segment.field(5).strip())
             if named & PERIOD_CODES:
                 unit = "".join(self.message.components(segment.field(6)))
                 scale = 1e6 if "MICRO" in unit else 1.0 if unit.endswith("DIM_SECMDC") or unit == "s" else 1e3

@@ -7,6 +7,7 @@ the bytes between messages are bounded, and a peer that breaks a bound is told s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
@@ -209,6 +210,8 @@ class MllpClient:
 
     async def __aexit__(self, *_: object) -> None:
         self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
 
     async def send(self, message: bytes) -> bytes:
         """Send one message; its answer. Raises ``ConnectionError`` or ``TimeoutError`` where none comes."""

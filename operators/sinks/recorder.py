@@ -33,7 +33,8 @@ class Recorder(Operator):
 
     class Config(BaseConfig):
         path: Path = Path("recording.mcap")
-        """The file, relative to the folder that the run may write to. A replay writes there whatever the path."""
+        """The file, relative to the folder that the run may write to. In a replay nothing is written elsewhere: of
+        other paths the name is taken."""
         lossless: bool = False
         """Keep every pixel, at some ten times the size, in a profile that few other players decode."""
         quality: float = 18.0
@@ -60,7 +61,10 @@ class Recorder(Operator):
         self._timer: asyncio.TimerHandle | None = None
         self._writer: McapWriter | None = None
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-recorder")
-        path = self.context.data / (config.path.name if self.context.replaying else config.path)
+        path = config.path
+        if self.context.replaying and (path.is_absolute() or ".." in path.parts):
+            path = Path(path.name)
+        path = self.context.data / path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = free_name(path)
         self._writer = McapWriter(
@@ -82,6 +86,8 @@ class Recorder(Operator):
         """Everything that came is in the file when this returns."""
         while self.failure is None and self._waiting:
             await asyncio.shield(self._start())
+        if self._drain is not None:
+            await asyncio.shield(self._drain)
         if self.failure is not None:
             raise self.failure
 
@@ -91,11 +97,8 @@ class Recorder(Operator):
             self._timer.cancel()
         loop = asyncio.get_running_loop()
         try:
-            while self.failure is None and self._waiting:
-                await asyncio.shield(self._start())
-            if self._drain is not None:
-                with contextlib.suppress(VigilError):
-                    await self._drain
+            with contextlib.suppress(VigilError):  # told by process or in the log already
+                await self.finish()
             if self._writer is not None:
                 await loop.run_in_executor(self._pool, self._writer.close)
         finally:

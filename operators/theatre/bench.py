@@ -7,10 +7,11 @@ import time
 import cv2
 import numpy as np
 
+from operators.monitor.tracks import merged
 from operators.theatre.case import load
 from operators.theatre.renderer import Renderer
 from operators.theatre.tracks import tracks
-from operators.monitor.tracks import merged
+from operators.theatre.world import build
 from pipeline.bench import BenchOptions, Row, limit
 
 SIZES = ((320, 240), (640, 480))
@@ -30,6 +31,7 @@ def run(options: BenchOptions) -> list[Row]:
 def _frames(options: BenchOptions, size: tuple[int, int]) -> list[Row]:
     case = load("eventful")
     options.progress(f"building the world for {size[0]}x{size[1]}")
+    build.cache_clear()
     begin = time.perf_counter()
     renderer = Renderer(case, options.seed or case.seed, size)
     built = time.perf_counter() - begin

@@ -1,7 +1,8 @@
 """Blood: pools that spread from a bleeding vessel over the lowest ground, and are sucked away again.
 
 For each bleeding the ground is flooded once, from its site outwards, climbing being dear and running downhill cheap
-(Dijkstra's shortest paths). A pool at a moment is then the ground that is reached by its volume: a pure function of time.
+(Dijkstra's shortest paths). A pool at a moment is then the ground that is reached by its volume: a pure function of
+time.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from operators.theatre.case import Bleeding, Case
+from operators.theatre.case import Case
 from operators.theatre.physiology import generator
+from operators.theatre.steps import Bleeding
 from operators.theatre.world import EXTENT, LEFT, NEAR, TEXELS, World, noise
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,7 +36,7 @@ class Pools:
         self.ripple = noise(generator(seed, 140), TEXELS, 40, 3).astype(np.float32)
 
     def cover(self, seconds: float, u: Array, v: Array) -> Array | None:
-        """How surely each pixel shows blood, 0..1 (h, w) float32, looked up at texels (u, v); None where there is none."""
+        """How surely each pixel shows blood, 0..1 (h, w) float32, looked up at texels (u, v); None where is none."""
         total: Array | None = None
         for step in self.bleedings:
             volume = pool(step, seconds)

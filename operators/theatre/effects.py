@@ -7,8 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from operators.theatre.case import Case, Smoke
+from operators.theatre.case import Case
 from operators.theatre.physiology import generator
+from operators.theatre.steps import Smoke
 from operators.theatre.world import noise
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -49,7 +50,7 @@ class Air:
         return light * (1 - cover) + cover * self.haze
 
     def _sheet(self, seconds: float, across: float, down: float, zoom: float, offset: float) -> Array:
-        width, height = self.size
+        width = self.size[0]
         scale = zoom * 320 / width
         wrap = 2.0 * TILE
         matrix = np.array(

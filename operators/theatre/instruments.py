@@ -1,4 +1,4 @@
-"""Instruments: shafts, joints and jaws as tapering cylinders that rays are met with exactly, in steel or black sheath."""
+"""Instruments: shafts, joints and jaws as tapering cylinders that rays are met with exactly, steel or black sheath."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from operators.theatre.case import Case, Instrument
+from operators.theatre.case import Case
 from operators.theatre.physiology import generator
+from operators.theatre.steps import Instrument
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -7,8 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from operators.theatre.case import Case, Fouling
-from operators.theatre.physiology import Patient, generator
+from operators.theatre.case import Case
+from operators.theatre.physiology import generator
+from operators.theatre.steps import Fouling
 from operators.theatre.world import noise
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,7 +39,7 @@ class Lens:
             :height, :width
         ]
 
-    def develop(self, case: Case, light: Array, seconds: float, patient: Patient) -> Array:
+    def develop(self, case: Case, light: Array, seconds: float) -> Array:
         """The picture, (h, w, 3) uint8, of light (h, w, 3) float32 on the lens."""
         for step in case.steps(Fouling):
             if step.at <= seconds < step.end:

@@ -12,16 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from operators.theatre.case import (
-    Asystole,
-    Bradycardia,
-    Case,
-    Desaturation,
-    Hypertension,
-    Hypotension,
-    Tachycardia,
-)
+from operators.theatre.case import Case
 from operators.theatre.pulse import SYSTOLE, TRANSIT, decay, form_factor
+from operators.theatre.steps import Asystole, Bradycardia, Desaturation, Hypertension, Hypotension, Tachycardia
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

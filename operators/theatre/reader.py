@@ -11,7 +11,7 @@ from pipeline.message import Origin
 
 
 class TheatreReader(TrackReader):
-    """The reader of ``.yaml``. Its streams are ``video``, ``waveforms/...``, ``numerics/...``, ``events/...`` and ``truth/...``.
+    """The reader of ``.yaml``: streams ``video``, ``waveforms/...``, ``numerics/...``, ``events/...``, ``truth/...``.
 
     Raises ``RecordingError`` for topologies and whatever else is not a case script, naming the line.
     """

@@ -15,8 +15,9 @@ import numpy as np
 
 from operators.theatre import camera, effects, instruments, optics, room
 from operators.theatre.blood import Pools
-from operators.theatre.case import Case, OutOfBody, VideoFault
+from operators.theatre.case import Case
 from operators.theatre.physiology import Patient
+from operators.theatre.steps import OutOfBody, VideoFault
 from operators.theatre.world import CELLS, EXTENT, LEFT, NEAR, TEXELS, World, build
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,7 +37,7 @@ class Picture:
     rgb: Array
     """(h, w, 3) uint8."""
     depth: Array
-    """(h, w) float32: distance along the optical axis, mm; NaN where the picture shows no abdomen."""
+    """(h, w) float32: distance along the optical axis, mm; NaN where no abdomen is seen, as beyond the field stop."""
     labels: Array
     """(h, w) uint8: index into ``CLASSES``."""
     pose: Array
@@ -46,7 +47,7 @@ class Picture:
 
 
 class Renderer:
-    """Draws any moment of a case. A pure function of case, seed and time: nothing is carried from picture to picture."""
+    """Draws any moment of a case, a pure function of case, seed and time: nothing is carried between pictures."""
 
     def __init__(
         self, case: Case, seed: int, size: tuple[int, int] = (320, 240), patient: Patient | None = None
@@ -118,7 +119,9 @@ class Renderer:
         colour, axial, labels = instruments.draw(tools, colour, axial, labels, self.rays, pose, self.intrinsics)
 
         colour = self.air.smoke(self.case, colour, axial, seconds)
-        rgb = self.lens.develop(self.case, colour, seconds, self.patient)
+        rgb = self.lens.develop(self.case, colour, seconds)
+        unseen = self.lens.stop[..., 0] < 0.5
+        axial[unseen], labels[unseen] = np.nan, 0
         return Picture(rgb, axial, labels, pose, self.intrinsics)
 
     def _motion(self, seconds: float) -> tuple[float, float]:

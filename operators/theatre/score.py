@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from operators.theatre.truth import Expectation, Planted
+from pipeline import message
 from pipeline.message import NANOSECONDS, AlertCondition
 
 EARLY = 2 * NANOSECONDS
@@ -71,9 +73,17 @@ class Summary:
         """Of those, the ones that did not."""
         return tuple(match for match in self.matches if match.alert is None)
 
+    def delay(self, percent: float) -> float | None:
+        """That percentile of the delays of what was found, s, by nearest rank; None where nothing was."""
+        delays = sorted(match.delay_seconds for match in self.matches if match.delay_seconds is not None)
+        return delays[max(0, math.ceil(percent / 100 * len(delays)) - 1)] if delays else None
+
     def plain(self) -> dict[str, Any]:
-        """As JSON values: ``{planted, found, missed, false, repeated, matches}``."""
+        """As JSON values: ``{planted, found, missed, false, repeated, delay_p50_seconds, delay_p99_seconds, matches,
+        false_codes}``. The delays include what the rules wait on purpose."""
         return {
+            "delay_p50_seconds": self.delay(50),
+            "delay_p99_seconds": self.delay(99),
             "planted": self.planted,
             "found": self.found,
             "missed": len(self.missed),
@@ -112,6 +122,28 @@ def alerts_of(conditions: Iterable[tuple[int, AlertCondition]]) -> list[Alert]:
     return sorted(episodes.values(), key=lambda alert: (alert.onset, alert.code, alert.subject))
 
 
+def told_of(alerts: Iterable[message.Alert]) -> list[Alert]:
+    """The episodes in what people were told: every revision of every ``Alert`` of a run, in any order."""
+    latest: dict[str, message.Alert] = {}
+    for alert in alerts:
+        known = latest.get(alert.alert_id)
+        if known is None or known.revision < alert.revision:
+            latest[alert.alert_id] = alert
+    return sorted(
+        (
+            Alert(
+                alert.condition.code,
+                alert.condition.onset,
+                None if alert.condition.present else alert.condition.ended,
+                alert.condition.subject,
+                alert.detected,
+            )
+            for alert in latest.values()
+        ),
+        key=lambda alert: (alert.onset, alert.code, alert.subject),
+    )
+
+
 def score(truth: Iterable[Planted], alerts: Iterable[Alert]) -> Summary:
     """Match alerts to what was planted.
 
@@ -133,7 +165,8 @@ def score(truth: Iterable[Planted], alerts: Iterable[Alert]) -> Summary:
         if answer is not None:
             taken.add(answer)
         matches.append(Match(planted, wish, None if answer is None else remaining[answer]))
-    explained, false = [], []
+    explained: list[Alert] = []
+    false: list[Alert] = []
     for i, alert in enumerate(remaining):
         if i not in taken:
             known = any(_answers(alert, planted, wish) for planted, wish in wishes + allowed)

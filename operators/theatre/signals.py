@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from operators.monitor.codes import MEANINGS
-from operators.theatre.case import Artefact, Case, SensorOff
+from operators.theatre.case import Case
 from operators.theatre.physiology import Array, Beats, Patient, generator
 from operators.theatre.pulse import TRANSIT, pressure_wave
+from operators.theatre.steps import Artefact, SensorOff
 
 BLOCK = 64.0
 """Seconds generated at once; noise is seeded by block, so a block never depends on another."""
@@ -156,7 +156,7 @@ class Monitor:
     # -- numerics
 
     def numerics(self) -> tuple[Array, dict[str, Array]]:
-        """Times (n,) s of the numerics of the whole case, and for each channel its values (n,) float64, NaN for none."""
+        """Times (n,) s of the numerics of the whole case, and a channel its values (n,) float64, NaN for none."""
         times = np.arange(NUMERIC_SECONDS, self.case.duration, NUMERIC_SECONDS)
         patient, beats = self.patient, self.patient.beats
         systolic, diastolic, mean = self._pressures(times)

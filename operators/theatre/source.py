@@ -9,7 +9,7 @@ from pydantic import Field
 
 from operators.monitor.tracks import merged
 from operators.theatre.case import Case, load
-from operators.theatre.tracks import tracks
+from operators.theatre.tracks import prepare, tracks
 from pipeline.message import Event, Mask, Message, Numeric, ScenePatch, VideoFrame, Waveform
 from pipeline.operator import Config as BaseConfig
 from pipeline.operator import Output, Source
@@ -51,16 +51,17 @@ class Theatre(Source):
     """A point for each pixel, row by row, in mm, with the camera's pose; NaN where the abdomen is not seen."""
 
     def setup(self) -> None:
-        """Read the script. Raises ``RecordingError`` where it is not one."""
+        """Read the script and build the world. Raises ``RecordingError`` where it is not one."""
         self.case: Case = adjusted(load(self.config.case), self.config)
         self.seed = self.case.seed if self.config.seed is None else self.config.seed
+        self._tracks = tracks(self.case, self.seed, video=self.config.video, truth=self.config.truth)
+        prepare(self._tracks)
+        for track in self._tracks:
+            track.stream = f"{self.name}.{track.stream}"
 
     def run(self) -> Iterator[Message[Any]]:
         """All messages in the total order."""
-        found = tracks(self.case, self.seed, video=self.config.video, truth=self.config.truth)
-        for track in found:
-            track.stream = f"{self.name}.{track.stream}"
-        return merged(found, None, None, "simulated")
+        return merged(self._tracks, None, None, "simulated")
 
 
 def adjusted(case: Case, config: Any) -> Case:

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from operators.monitor.tracks import EventTrack, NumericTrack, Track
-from operators.theatre.case import Case, Filming, Instrument, SpongeCount, VideoFault, describe
+from operators.theatre.case import Case, Filming
 from operators.theatre.renderer import CLASSES, Picture, Renderer
 from operators.theatre.signals import BLOCK, NUMERICS, WAVEFORMS, Channel, Monitor
+from operators.theatre.steps import Instrument, SpongeCount, VideoFault
 from pipeline.message import NANOSECONDS, Event, Mask, ScenePatch, VideoFrame, Waveform
 
 CHUNKS = 10
@@ -43,6 +44,13 @@ def tracks(case: Case, seed: int, *, video: bool = True, truth: bool = False) ->
             found.append(FrameTrack("masks", "Mask", studio, studio.mask))
             found.append(FrameTrack("scene", "ScenePatch", studio, studio.scene))
     return [track for track in found if len(track.times)]
+
+
+def prepare(found: Sequence[Track]) -> None:
+    """Build what pictures are made with, so that the first one comes no later than the others."""
+    for track in found:
+        if isinstance(track, FrameTrack):
+            track.studio.renderer()
 
 
 # ------------------------------------------------------------------------------------------- monitor
@@ -148,7 +156,7 @@ class FrameTrack(Track):
 
     def __init__(self, stream: str, payload: str, studio: Studio, make: Callable[[int], Any]) -> None:
         super().__init__(stream, studio.times, "", "")
-        self.payload, self.rate, self._make = payload, studio.case.video.rate, make
+        self.payload, self.rate, self._make, self.studio = payload, studio.case.video.rate, make, studio
 
     def make(self) -> Callable[[int], Any]:
         return self._make
@@ -166,12 +174,16 @@ class Studio:
         self._renderer: Renderer | None = None
         self._latest: tuple[int, Picture] | None = None
 
-    def picture(self, i: int) -> Picture:
-        """Picture ``i`` with its truth."""
+    def renderer(self) -> Renderer:
+        """The one renderer of the case; the first call takes seconds."""
         if self._renderer is None:
             self._renderer = Renderer(self.case, self.seed, self.case.video.size, self.monitor.patient)
+        return self._renderer
+
+    def picture(self, i: int) -> Picture:
+        """Picture ``i`` with its truth."""
         if self._latest is None or self._latest[0] != i:
-            self._latest = i, self._renderer.picture(self._shown(float(self.seconds[i])))
+            self._latest = i, self.renderer().picture(self._shown(float(self.seconds[i])))
         return self._latest[1]
 
     def _shown(self, seconds: float) -> float:
@@ -209,7 +221,7 @@ class Studio:
 
 
 def frame_times(filming: Filming, duration: float, lost: Sequence[tuple[float, float]] = ()) -> Any:
-    """When pictures are taken, (n,) float64 s: at the case's rate, within bursts at theirs, never while the feed is lost."""
+    """When pictures are taken, (n,) float64 s: at the case's rate, within bursts at theirs, never while it is lost."""
     times = np.arange(int(np.ceil(duration * filming.rate - 1e-9))) / filming.rate
     for burst in filming.bursts:
         end = min(burst.at + burst.lasts, duration)

@@ -7,6 +7,7 @@ occlusion as in a real view from above the field. Lengths are mm: x to the right
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import cv2
@@ -72,6 +73,7 @@ def noise(random: np.random.Generator, size: int, cell: float, octaves: int = 4,
     return result
 
 
+@functools.lru_cache(maxsize=2)
 def build(seed: int) -> World:
     """The world of a seed: always the same organs, with their own outlines, vessels and grain."""
     random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 100])))
@@ -110,12 +112,12 @@ def build(seed: int) -> World:
         (128, 170),
         (-128, 170),
     ]
-    put(LIVER, _lobe(liver, 36.0, 24.0, x, y) + 1.5 * noise(random, TEXELS, 220, 2) + 0.05 * np.clip(y - 20, 0, 80))
+    put(LIVER, _lobe(liver, 36.0, 44.0, x, y) + 1.5 * noise(random, TEXELS, 220, 2) + 0.05 * np.clip(y - 20, 0, 80))
     right = [(20, 36), (46, 14), (88, 8), (128, 20), (128, 170), (26, 170)]
-    put(LIVER, _lobe(right, 46.0, 20.0, x, y))
+    put(LIVER, _lobe(right, 46.0, 46.0, x, y))
     put(
         GALLBLADDER,
-        _tube([(-12, 66, 34), (-6, 44, 30), (2, 20, 22), (9, 0, 14), (15, -13, 8)], [9, 14, 15.5, 12.5, 6.5], x, y),
+        _tube([(-12, 66, 34), (-6, 44, 26), (2, 20, 13), (9, 0, 6.5), (15, -13, 5)], [9, 14, 16, 12.5, 6.5], x, y),
     )
     put(GALLBLADDER, _tube([(15, -13, 8), (24, -21, 6), (36, -25, 3)], [6.0, 3.6, 3.0], x, y))
     far = np.clip(y - 74, 0, None) + np.clip(np.abs(x) - 88, 0, None) * 0.9
@@ -256,8 +258,8 @@ def _paint(random: np.random.Generator, organ: Array, height: Array) -> Array:
     yellow = (np.clip(noise(random, TEXELS, 130, 3) - 0.1, 0, 1) * ((organ == WALL) | (organ == FLOOR)))[..., None]
     colour = colour * (1 - 0.4 * yellow) + 0.4 * yellow * np.array([226, 160, 96], np.float32)
     vessels = {
-        GALLBLADDER: (15, (158, 52, 56), 0.6, 1.5), BOWEL: (46, (158, 52, 52), 0.5, 1.4), WALL: (60, (132, 40, 44), 0.5, 1.8),
-        FAT: (70, (166, 52, 44), 0.5, 1.3), FLOOR: (40, (132, 36, 38), 0.5, 1.6),
+        GALLBLADDER: (15, (158, 52, 56), 0.6, 1.5), BOWEL: (46, (158, 52, 52), 0.5, 1.4),
+        WALL: (60, (132, 40, 44), 0.5, 1.8), FAT: (70, (166, 52, 44), 0.5, 1.3), FLOOR: (40, (132, 36, 38), 0.5, 1.6),
     }  # fmt: skip
     for kind, (count, tint, strength, width) in vessels.items():
         trees = _vessels(random, organ == kind, count, width)[..., None] * strength

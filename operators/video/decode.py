@@ -174,7 +174,9 @@ def reason(error: BaseException) -> str:
 def accelerators(hardware: Hardware) -> Iterator[Any]:
     """The decoders to try, best first; None, the processor itself, is always the last."""
     if hardware != "none":
-        present = [name for name in hwdevices_available() if name in ("cuda", "vaapi", "qsv", "videotoolbox", "d3d11va")]
+        present = [
+            name for name in hwdevices_available() if name in ("cuda", "vaapi", "qsv", "videotoolbox", "d3d11va")
+        ]
         for name in present if hardware == "auto" else [hardware]:
             try:
                 yield HWAccel(name, allow_software_fallback=True)
@@ -199,7 +201,8 @@ def open_decoder(open_container: Any, hardware: Hardware) -> tuple[Any, str]:
         except PermissionError as error:
             if accelerator is None:
                 raise
-            log.warning("hardware decode is not possible (%s): the processor decodes", reason(error))
+            level = logging.INFO if hardware == "auto" else logging.WARNING
+            log.log(level, "hardware decode is not possible here (%s): the processor decodes", reason(error))
             continue
         streams = container.streams.video
         used = bool(streams) and streams[0].codec_context is not None and streams[0].codec_context.is_hwaccel

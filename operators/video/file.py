@@ -10,8 +10,17 @@ from typing import Any
 
 import av
 
-from operators.video.decode import FAULTS, Hardware, Tally, nanoseconds, open_decoder, pictures, reason, video_stream
-from operators.video.decode import MAXIMUM_PIXELS
+from operators.video.decode import (
+    FAULTS,
+    MAXIMUM_PIXELS,
+    Hardware,
+    Tally,
+    nanoseconds,
+    open_decoder,
+    pictures,
+    reason,
+    video_stream,
+)
 from operators.video.repair import Timeline
 from pipeline.errors import RecordingError
 from pipeline.message import NANOSECONDS, Message, Origin, VideoFrame
@@ -53,7 +62,8 @@ class VideoReader:
             created = str(container.metadata.get("creation_time") or stream.metadata.get("creation_time") or "")
             self.start = start if start is not None else _creation(created)
             self._zero = nanoseconds(stream.start_time, stream.time_base) if stream.start_time is not None else None
-            self._frames = max(0, int(stream.frames or 0))
+            # AVI counts empty places for pictures that were never there.
+            self._frames = 0 if container.format.name == "avi" else max(0, int(stream.frames or 0))
             self._rate = float(stream.average_rate or stream.guessed_rate or 0)
             self._duration = _duration(container, stream)
             first = next(pictures(container, stream, Tally()), None)
@@ -67,7 +77,7 @@ class VideoReader:
             self._zero = first[0] or 0
 
     def streams(self) -> list[StreamInfo]:
-        """One stream. ``end`` and ``count`` come from the file's index, or from reading its packets where it has none."""
+        """One stream. ``end`` and ``count`` are the index's, or from reading its packets where it has none."""
         count, duration = self._frames, self._duration
         if not count or duration is None:
             times = self._times()

@@ -145,7 +145,13 @@ class TimestampRepair(Operator):
         if not fault:
             return frame
         self.counts[fault] = self.counts.get(fault, 0) + 1
-        data = {"stream": message.stream, "frame": frame.sequence, "fault": fault, "given": message.time, "repaired": time}
+        data = {
+            "stream": message.stream,
+            "frame": frame.sequence,
+            "fault": fault,
+            "given": message.time,
+            "repaired": time,
+        }
         text = f"{message.stream}: time {WORDS[fault]} at frame {message.sequence}; mended."
         return [self.repairs.emit(Event("video_time_repaired", text, data), message, time=time, channel=channel), frame]
 

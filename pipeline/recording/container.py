@@ -67,7 +67,10 @@ class ContainerWriter:
         self._counts: dict[int, int] = {}
         self._first, self._last = 2**64, 0
         self._compressor = zstandard.ZstdCompressor(level=1)
-        self._begin_chunk()
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._from, self._to = 2**64, 0
+        self._index: dict[int, list[tuple[int, int]]] = {}
         self._write(MAGIC)
         self._record(Header(profile="", library=f"vigil {_version()}"))
         self._metadata = MetadataIndex(offset=self.offset, length=0, name="vigil")
@@ -172,7 +175,7 @@ class ContainerWriter:
         offsets_start = start + summary.count
         for offset in offsets:
             offset.write(summary)
-        data = summary.end()
+        data = bytes(summary.end())  # type: ignore[no-untyped-call]
         head = struct.pack("<BQQQ", Opcode.FOOTER, 20, start, offsets_start)
         self._write(data)
         self._record(Footer(start, offsets_start, zlib.crc32(head, zlib.crc32(data))))
@@ -182,15 +185,15 @@ class ContainerWriter:
     # ------------------------------------------------------------------------------------ private
 
     def _begin_chunk(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts = []
         self._size = 0
         self._from, self._to = 2**64, 0
-        self._index: dict[int, list[tuple[int, int]]] = {}
+        self._index = {}
 
     def _record(self, record: McapRecord) -> int:
         builder = RecordBuilder()
         record.write(builder)
-        data = builder.end()
+        data = bytes(builder.end())  # type: ignore[no-untyped-call]
         self._write(data)
         return len(data)
 

@@ -243,7 +243,7 @@ _ARRAY = {
 
 
 @functools.cache
-def schema(kind: type) -> bytes:
+def schema(kind: Any) -> bytes:
     """The JSON Schema (2020-12) of what ``encode`` writes for ``kind``, an object at its top as viewers need it."""
     try:
         whole = msgspec.json.schema(kind, schema_hook=lambda _: _ARRAY)

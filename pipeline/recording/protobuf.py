@@ -23,7 +23,7 @@ class Picture(NamedTuple):
     data: bytes
     """H.264, Annex B."""
     keyframe: bool
-    index: int
+    number: int
     """Counts the pictures that one encoder made, from 0."""
     corrupt: bool
 
@@ -74,7 +74,7 @@ def encode(time: int, frame_id: str, picture: Picture) -> bytes:
     moment = _number(1, time // NANOSECONDS) + _number(2, time % NANOSECONDS)
     return b"".join((
         _block(1, moment), _block(2, frame_id.encode()), _block(3, picture.data), _block(4, b"h264"),
-        _number(100, picture.keyframe), _number(101, picture.index), _number(102, picture.corrupt),
+        _number(100, picture.keyframe), _number(101, picture.number), _number(102, picture.corrupt),
     ))  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from pipeline.errors import RecordingError
 from pipeline.message import NANOSECONDS, PAYLOADS, Message, Origin
 from pipeline.reader import StreamInfo
 from pipeline.recording import payloads, protobuf
-from pipeline.recording.scan import ChannelRecord, Chunk, Damage, Record, Scan
+from pipeline.recording.scan import ChannelRecord, Chunk, DamageError, Record, Scan
 from pipeline.recording.video import GROUP, Layout, VideoDecoder
 
 MAXIMUM_HELD = 1 << 30
@@ -123,10 +123,10 @@ class McapReader:
             RecordingError: for a message that is not what its channel says, with the byte of its chunk.
         """
         wanted: dict[int, _Channel] = {}
-        for number, channel in self._scan.channels.items():
-            payload = _payload(channel)
-            if payload is not None and any(fnmatch.fnmatchcase(channel.topic, pattern) for pattern in streams):
-                wanted[number] = _Channel(channel, payload)
+        for number, record in self._scan.channels.items():
+            payload = _payload(record)
+            if payload is not None and any(fnmatch.fnmatchcase(record.topic, pattern) for pattern in streams):
+                wanted[number] = _Channel(record, payload)
         undecodable: dict[str, int] = {}
         # Pictures depend on those since their key frame, which lies one second back at most.
         lead = GROUP if any(channel.video for channel in wanted.values()) else 0
@@ -137,16 +137,16 @@ class McapReader:
             if early and not channel.video:
                 continue
             try:
-                payload = channel.decode(data, wanted)
+                decoded = channel.decode(data, wanted)
             except RecordingError as error:
                 where = f"{self.path}: chunk at byte {place}: {stream} #{sequence}"
                 raise RecordingError(error.message, where=where) from None
             if early:
                 continue
-            if payload is None:
+            if decoded is None:
                 undecodable[stream] = undecodable.get(stream, 0) + 1
                 continue
-            yield Message(stream, time, sequence, payload, channel.origin)
+            yield Message(stream, time, sequence, decoded, channel.origin)
         for stream, count in undecodable.items():
             self._warn(f"{stream}: {count} pictures cannot be decoded, for damage or for what they depend on")
 
@@ -192,7 +192,7 @@ class McapReader:
     def _read(self, chunk: Chunk) -> list[Record]:
         try:
             return list(self._scan.read(chunk))
-        except Damage as damage:
+        except DamageError as damage:
             self._warn(f"the chunk at byte {chunk.offset} is lost: {damage}")
         except (OSError, ValueError) as error:
             raise RecordingError(f"cannot be read any more: {error}", where=str(self.path)) from None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
 from pipeline.errors import RecordingError
@@ -33,12 +33,12 @@ _END = 9 + 20 + len(MAGIC)
 """Length of the footer and the magic at a file's end."""
 
 
-class Damage(Exception):
+class DamageError(Exception):
     """Bytes that make no sense; the text says why, the caller knows where."""
 
 
 class Fields:
-    """Reads little-endian fields. Raises ``Damage`` where they end too soon."""
+    """Reads little-endian fields. Raises ``DamageError`` where they end too soon."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -48,7 +48,7 @@ class Fields:
 
     def block(self, size: int) -> bytes:
         if size > len(self.data) - self.at:
-            raise Damage("it ends in the middle of a field")
+            raise DamageError("it ends in the middle of a field")
         piece = self.data[self.at : self.at + size]
         self.at += size
         return piece
@@ -57,7 +57,7 @@ class Fields:
         try:
             return self.block(self.number(4)).decode()
         except UnicodeDecodeError:
-            raise Damage("a text in it is not UTF-8") from None
+            raise DamageError("a text in it is not UTF-8") from None
 
     def pairs(self) -> dict[str, str]:
         end = self.number(4) + self.at
@@ -139,6 +139,8 @@ class Scan:
         self._pending: Chunk | None = None
         self._pending_times: dict[int, array[int]] = {}
         self._stray = 0
+        self._inside = False
+        """True where chunks hold channels, as other makers write them: then all of them must be read."""
         file.seek(0)
         head = file.read(len(MAGIC))
         if head != MAGIC:
@@ -170,7 +172,7 @@ class Scan:
             try:
                 if self._record(opcode, at, length):
                     return
-            except Damage as damage:
+            except DamageError as damage:
                 self._stop(at, str(damage))
                 return
             if not inside:
@@ -184,12 +186,13 @@ class Scan:
             self._index(Fields(self._read(length, MAXIMUM_CHUNK)))
             return False
         self._settle(recount=False)
+        self.file.seek(at + 9)
         if opcode == CHUNK:
             self._chunk(at, length)
         elif opcode in (SCHEMA, CHANNEL, METADATA):
             self._described += length
             if self._described > MAXIMUM_DESCRIPTIONS:
-                raise Damage(f"schemas and channels take more than {MAXIMUM_DESCRIPTIONS:,} bytes")
+                raise DamageError(f"schemas and channels take more than {MAXIMUM_DESCRIPTIONS:,} bytes")
             self._describe(opcode, Fields(self._read(length, MAXIMUM_DESCRIPTION)))
         elif opcode == MESSAGE:
             self._stray += 1
@@ -203,10 +206,10 @@ class Scan:
 
     def _read(self, length: int, most: int) -> bytes:
         if length > most:
-            raise Damage(f"a record of {length:,} bytes is larger than any is ({most:,})")
+            raise DamageError(f"a record of {length:,} bytes is larger than any is ({most:,})")
         data = self.file.read(length)
         if len(data) < length:
-            raise Damage("the file is cut inside a record")
+            raise DamageError("the file is cut inside a record")
         return data
 
     def _describe(self, opcode: int, fields: Fields) -> None:
@@ -229,14 +232,14 @@ class Scan:
         start, end, size, checksum = head.number(8), head.number(8), head.number(8), head.number(4)
         name_length = head.number(4)
         if name_length > 16:
-            raise Damage("a chunk's compression has an impossible name")
+            raise DamageError("a chunk's compression has an impossible name")
         rest = Fields(self.file.read(name_length + 8))
         name = rest.block(name_length).decode("ascii", "replace")
         data_length = rest.number(8)
         if 32 + name_length + 8 + data_length > length:
-            raise Damage("a chunk claims more bytes than its record has")
+            raise DamageError("a chunk claims more bytes than its record has")
         if size > MAXIMUM_CHUNK or data_length > MAXIMUM_CHUNK:
-            raise Damage(f"a chunk of {size:,} bytes is larger than any is ({MAXIMUM_CHUNK:,})")
+            raise DamageError(f"a chunk of {size:,} bytes is larger than any is ({MAXIMUM_CHUNK:,})")
         chunk = Chunk(at, start, end, at + 9 + 40 + name_length, data_length, size, checksum, name)
         chunk.cut = chunk.data_offset + data_length > self.size
         self._pending = chunk
@@ -255,12 +258,12 @@ class Scan:
         self._pending, self._pending_times = None, {}
         if chunk is None:
             return
-        if recount or chunk.cut or not times or not times.keys() <= self.channels.keys():
+        if recount or self._inside or chunk.cut or not times or not times.keys() <= self.channels.keys():
             times = {}
             try:
                 for record in self.read(chunk):
                     times.setdefault(record.channel, array("Q")).append(record.time)
-            except Damage as damage:
+            except DamageError as damage:
                 self.warnings.append(f"the chunk at byte {chunk.offset} is lost: {damage}")
                 return
             if chunk.cut:
@@ -274,7 +277,8 @@ class Scan:
             if channel is None or not found:
                 continue
             channel.count += len(found)
-            channel.first, channel.last = min(channel.first, min(found)), max(channel.last, max(found))
+            channel.first = min(channel.first, *found)
+            channel.last = max(channel.last, *found)
             if self.times is not None:
                 self.times.setdefault(number, array("Q")).extend(found)
 
@@ -290,18 +294,18 @@ class Scan:
     def read(self, chunk: Chunk) -> Iterator[Record]:
         """The messages of a chunk in the order they were written; of a cut one, those that are whole.
 
-        Raises ``Damage`` where it cannot be unpacked, its checksum is wrong, or its records make no sense.
+        Raises ``DamageError`` where it cannot be unpacked, its checksum is wrong, or its records make no sense.
         """
         self.file.seek(chunk.data_offset)
         packed = self.file.read(chunk.data_length)
         if len(packed) < chunk.data_length and not chunk.cut:
-            raise Damage("the file became shorter")
+            raise DamageError("the file became shorter")
         data = _unpack(packed, chunk)
         if not chunk.cut:
             if len(data) != chunk.size:
-                raise Damage(f"it unpacks to {len(data):,} bytes instead of {chunk.size:,}")
+                raise DamageError(f"it unpacks to {len(data):,} bytes instead of {chunk.size:,}")
             if chunk.checksum and zlib.crc32(data) != chunk.checksum:
-                raise Damage("its checksum is wrong")
+                raise DamageError("its checksum is wrong")
         return self._records(data, chunk)
 
     def _records(self, data: bytes, chunk: Chunk) -> Iterator[Record]:
@@ -311,17 +315,18 @@ class Scan:
             if at + 9 > size or length > size - at - 9:
                 if chunk.cut:
                     return
-                raise Damage(f"a record at byte {at} of it is longer than the chunk")
+                raise DamageError(f"a record at byte {at} of it is longer than the chunk")
             opcode = data[at]
             if opcode == MESSAGE:
                 if length < 22:
-                    raise Damage(f"a message at byte {at} of it has no head")
+                    raise DamageError(f"a message at byte {at} of it has no head")
                 channel, sequence, time = struct.unpack_from("<HIQ", data, at + 9)
                 if time >= 2**63 or (not chunk.cut and not chunk.start <= time <= chunk.end):
-                    raise Damage(f"a message at byte {at} of it lies outside of its time")
+                    raise DamageError(f"a message at byte {at} of it lies outside of its time")
                 yield Record(channel, sequence, time, data[at + 31 : at + 9 + length], at)
             elif opcode in (SCHEMA, CHANNEL) and length <= MAXIMUM_DESCRIPTION:
-                self._described += length  # files of other makers keep their channels here
+                self._inside = True
+                self._described += length
                 if self._described <= MAXIMUM_DESCRIPTIONS:
                     self._describe(opcode, Fields(data[at + 9 : at + 9 + length]))
             at += 9 + length
@@ -337,10 +342,10 @@ def _unpack(packed: bytes, chunk: Chunk) -> bytes:
         if chunk.compression == "lz4":
             return bytes(lz4.frame.LZ4FrameDecompressor().decompress(packed, max_length=most))
     except (zstandard.ZstdError, RuntimeError, MemoryError, ValueError, EOFError) as error:
-        raise Damage(f"its compressed data is damaged ({error})") from None
+        raise DamageError(f"its compressed data is damaged ({error})") from None
     if chunk.compression == "":
         return packed
-    raise Damage(f"compression {chunk.compression!r} is not known")
+    raise DamageError(f"compression {chunk.compression!r} is not known")
 
 
 def _gather(reader: zstandard.ZstdDecompressionReader, most: int) -> bytes:

@@ -126,7 +126,7 @@ class VideoEncoder:
         due = time + min(time - self._last, GROUP // 2) - self._key > GROUP or time - self._key >= GROUP
         keyframe = self.count == 0 or due
         try:
-            picture = self._picture(frame)
+            picture = av_picture(frame, self.layout, keep_rgb=self._format == "rgb24")
             picture.pts = self.count
             picture.pict_type = PictureType.I if keyframe else PictureType.NONE
             packets = self._context.encode(picture)
@@ -137,30 +137,35 @@ class VideoEncoder:
         if keyframe:
             self._key = time
         self._last = time
-        index, self.count = self.count, self.count + 1
-        return Picture(bytes(packets[0]), keyframe, index, bool(getattr(frame, "corrupt", False)))
+        number, self.count = self.count, self.count + 1
+        return Picture(bytes(packets[0]), keyframe, number, bool(getattr(frame, "corrupt", False)))
 
-    def _picture(self, frame: VideoFrame | SyntheticFrame) -> Any:
-        wide, high = self.layout.coded
-        if frame.format == "rgb24":
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(_fit(frame.planes[0], high, wide)), "rgb24")
-            if self._format == "rgb24":
-                return picture
-            return picture.reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=2 if self.layout.full_range else 1
-            )
-        planes = frame.planes
-        if frame.format == "nv12":
-            planes = (planes[0], planes[1][..., 0], planes[1][..., 1])
-        elif frame.format == "gray":
-            planes = (planes[0], *[np.full((high // 2, wide // 2), 128, np.uint8)] * 2)
-        picture = av.VideoFrame(wide, high, "yuv420p")
-        for index, plane in enumerate(planes):
-            target = picture.planes[index]
-            rows, columns = (high, wide) if index == 0 else (high // 2, wide // 2)
-            whole = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)  # type: ignore[call-overload]
-            whole[:rows, :columns] = _fit(plane, rows, columns)
-        return picture
+
+def av_picture(frame: VideoFrame | SyntheticFrame, layout: Layout, *, keep_rgb: bool = False) -> Any:
+    """A frame as an ``av.VideoFrame`` in yuv420p (or, where asked for and it is so, rgb24) of even width and height.
+
+    RGB becomes BT.709 in the range that the layout says; gray gets neutral colour. The time is left to the caller.
+    """
+    wide, high = layout.coded
+    if frame.format == "rgb24":
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(_fit(frame.planes[0], high, wide)), "rgb24")
+        if keep_rgb:
+            return picture
+        return picture.reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=2 if layout.full_range else 1
+        )
+    planes = frame.planes
+    if frame.format == "nv12":
+        planes = (planes[0], planes[1][..., 0], planes[1][..., 1])
+    elif frame.format == "gray":
+        planes = (planes[0], *[np.full((high // 2, wide // 2), 128, np.uint8)] * 2)
+    picture = av.VideoFrame(wide, high, "yuv420p")
+    for index, plane in enumerate(planes):
+        target: Any = picture.planes[index]
+        rows, columns = (high, wide) if index == 0 else (high // 2, wide // 2)
+        whole = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
+        whole[:rows, :columns] = _fit(plane, rows, columns)
+    return picture
 
 
 def _fit(plane: Array, rows: int, columns: int) -> Array:
@@ -176,7 +181,7 @@ class VideoDecoder:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.expected = -1
-        """Index of the picture that can be decoded next; -1 where only a key frame can."""
+        """Number of the picture that can be decoded next; -1 where only a key frame can."""
         context: Any = av.CodecContext.create("h264", "r")
         context.thread_count = 1
         context.flags |= Flags.low_delay
@@ -186,7 +191,7 @@ class VideoDecoder:
 
     def decode(self, picture: Picture) -> VideoFrame | SyntheticFrame | None:
         """The frame; None where what it depends on is missing or it is damaged beyond decoding."""
-        if picture.index != self.expected and not picture.keyframe:
+        if picture.number != self.expected and not picture.keyframe:
             self.expected = -1
             return None
         try:
@@ -194,7 +199,7 @@ class VideoDecoder:
             found = self._frame(frames[0], picture.corrupt) if len(frames) == 1 else None
         except FAULTS:
             found = None
-        self.expected = -1 if found is None else picture.index + 1
+        self.expected = -1 if found is None else picture.number + 1
         return found
 
     def _frame(self, frame: Any, corrupt: bool) -> VideoFrame | SyntheticFrame | None:

@@ -177,7 +177,7 @@ class McapWriter:
 
     def _channel(self, message: Message[Any]) -> int:
         payload = message.payload
-        kind = type(payload)
+        kind: Any = type(payload)
         key = (message.stream, kind, message.origin)
         channel = self._channels.get(key)
         if channel is None:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import vitaldb
+import wfdb
 import yaml
 
+from operators.monitor.clock import AVERAGES, BREATHS, ClockEstimate, Series, series, shared_signal
+from operators.monitor.csv import CsvReader
 from operators.monitor.freshness import Freshness
+from operators.monitor.hl7 import Hl7Listener
 from operators.monitor.hypotension import Hypotension
 from operators.monitor.limits import Limits
+from operators.monitor.source import VitalFile
 from operators.monitor.vital import VitalReader
+from operators.monitor.waveform_database import WfdbReader
 from pipeline import registry
 from pipeline.message import AlertCondition, Event, Message, Numeric, Waveform
-from pipeline.operator import each
+from pipeline.operator import Context, each
+from pipeline.replay import Replay
+from pipeline.time import ReplayClock
+from pipeline.topology import load, loads
+from tests.operators.monitor.hl7_samples import observations
 
 pytestmark = pytest.mark.real
 TOPOLOGIES = Path(__file__).resolve().parents[2] / "topologies"
@@ -40,10 +52,10 @@ def rules(topology: str) -> list[tuple[Any, dict[type, Any]]]:
     return found
 
 
-def play(reader: Any, topology: str = "monitor.yaml") -> list[Message[AlertCondition]]:
+def play(reader: Any, topology: str = "monitor.yaml", messages: Any = None) -> list[Message[AlertCondition]]:
     said: list[Message[AlertCondition]] = []
     operators = rules(topology)
-    for message in reader.messages():
+    for message in reader.messages() if messages is None else messages:
         kind, now = type(message.payload), message.time
         for operator, handlers in operators:
             while operator.wake_at is not None and operator.wake_at < now:
@@ -110,7 +122,7 @@ def test_the_trivial_rule_finds_the_same_episodes_here(case: VitalReader) -> Non
     """No artefact of this recording lasts a minute, so the baseline is as good; the simulated lines part the two."""
     zero = begin(case)
     said = play(case, "monitor_baseline.yaml")
-    plain = [e for e in intervals(said, "mean_pressure_low", zero)]
+    plain = intervals(said, "mean_pressure_low", zero)
     ours = intervals(said, "hypotension", zero)
     assert [round(onset) for onset, _ in plain if onset < 1000][:1] == [round(ours[0][0])]
 
@@ -173,3 +185,233 @@ def test_our_parser_agrees_with_vitaldb(shared_data: Path, name: str) -> None:
                 values[channel] == pytest.approx([record["val"] for record in track.recs]) if track.type == 2 else True
             )
             assert times[channel] == [round(record["dt"] * 1e9) for record in track.recs]
+
+
+# --------------------------------------------------------------------------------------- the engine
+
+
+async def test_the_topology_in_the_engine_says_the_same_and_is_fast(case: VitalReader, tmp_path: Path) -> None:
+    """``vigil replay`` without its sink: one core, at least 300 times real time."""
+    document = yaml.safe_load((TOPOLOGIES / "monitor.yaml").read_text())
+    del document["operators"]["alerts"]
+    replay = Replay(case, loads(yaml.safe_dump(document), "monitor.yaml"), data=tmp_path)
+    said: list[Message[AlertCondition]] = []
+    for node in ("freshness", "limits", "hypotension"):
+        replay.engine.listen(node, "conditions", said.extend)
+    begun = time.process_time()
+    summary = await replay.run()
+    spent = time.process_time() - begun
+    assert summary.event_seconds / spent > 300
+    assert summary.unused == ()
+    facts = [
+        sorted((m.time, m.payload.code, m.payload.subject, m.payload.present, m.payload.text) for m in part)
+        for part in (said, play(case))
+    ]
+    assert facts[0] == facts[1]
+    assert facts[0]
+
+
+@pytest.mark.parametrize("name", ["monitor.yaml", "monitor_baseline.yaml"])
+def test_the_shipped_topologies_load(name: str) -> None:
+    pytest.importorskip("operators.sinks.alerts", reason="the alert sink is not part of this checkout")
+    assert load(TOPOLOGIES / name).sources()
+
+
+# -------------------------------------------------------------------------------------- the baseline
+
+
+def zeroed(reader: VitalReader, begin_second: float, end_second: float) -> Iterator[Message[Any]]:
+    """Composed, not recorded: the real case with the arterial transducer opened to air for a while."""
+    zero = begin(reader)
+    for message in reader.messages():
+        payload = message.payload
+        second = (message.time - zero) / 1e9
+        if payload_channel(payload).startswith("Intellivue/ABP") and begin_second <= second < end_second:
+            if isinstance(payload, Waveform):
+                payload = msgspec.structs.replace(payload, values=np.zeros_like(payload.values))
+            else:
+                payload = msgspec.structs.replace(payload, value=0.0)
+            message = msgspec.structs.replace(message, payload=payload, origin="composed")
+        yield message
+
+
+def payload_channel(payload: Any) -> str:
+    return str(getattr(payload, "channel", ""))
+
+
+def test_the_trivial_rule_is_taken_in_by_a_zeroed_line_and_ours_is_not(case: VitalReader) -> None:
+    """Between the two true episodes (430 s to 609 s) the line is opened to air for 75 s."""
+    zero = begin(case)
+    messages = list(zeroed(case, 470, 545))
+    plain = intervals(play(case, "monitor_baseline.yaml", messages), "mean_pressure_low", zero)
+    assert len([onset for onset, _ in plain if 465 < onset < 550]) == 1  # a false alarm
+    said = play(case, messages=messages)
+    ours = intervals(said, "hypotension", zero)
+    assert [onset for onset, _ in ours] == pytest.approx([1, 609], abs=15)
+    suppressed = [m.payload for m in said if m.payload.code == "hypotension" and m.payload.suppressed_by]
+    assert {condition.suppressed_by for condition in suppressed} == {"open_to_air"}
+    assert [m.payload.code for m in said if m.payload.code == "arterial_line_unreliable" and m.payload.present]
+
+
+def begun(said: list[Message[AlertCondition]], source: str) -> list[AlertCondition]:
+    return [m.payload for m in said if m.payload.source == source and m.payload.present]
+
+
+def test_one_timeout_for_all_misses_the_drop_out_and_floods(case: VitalReader) -> None:
+    zero = begin(case)
+    said = play(case, "monitor_baseline.yaml")
+    ours, plain = begun(said, "freshness"), begun(said, "freshness_baseline")
+    assert [round((condition.onset - zero) / 1e9) for condition in ours] == [1666, 1975, 1975, 1975]
+    waves = {f"Intellivue/{name} any" for name in ("ECG_II", "ABP", "CVP", "PLETH")}
+    # 1.5 s of lost waveforms go unnoticed; the monitor's end is an alert for every channel, and so is every slow one.
+    assert not [c for c in plain if c.subject in waves and (c.onset - zero) / 1e9 < 1970]
+    assert len([c for c in plain if (c.onset - zero) / 1e9 > 1970]) > 20
+    assert len(plain) > 500
+
+
+def test_limits_without_delay_and_hysteresis_flood(case: VitalReader) -> None:
+    said = play(case, "monitor_baseline.yaml")
+    ours, plain = begun(said, "limits"), begun(said, "limits_baseline")
+    assert 1 <= len(ours) <= 3
+    assert len(plain) > 20 * len(ours)
+    assert not [c for c in ours if c.code.startswith("cuff")]  # the arterial line is there, and says more
+    assert [c for c in plain if c.code == "plain_cuff_pressure_low"]
+
+
+# ---------------------------------------------------------------------------------------- the clocks
+
+
+def shifted(found: Series, offset: float, ppm: float) -> Series:
+    times = found[0]
+    return times + round(offset * 1e9) + np.round((times - times[0]) * ppm * 1e-6).astype(np.int64), found[1]
+
+
+@pytest.mark.parametrize(("offset", "ppm"), [(7.0, 0.0), (-6.0, -150.0), (3.3, 200.0), (-9.0, 50.0)])
+def test_a_ventilators_clock_that_is_set_wrong_is_found(case: VitalReader, offset: float, ppm: float) -> None:
+    """The recorder's own clocks have an unknown lag; what is added to it is known, and must come out."""
+    tracks = {track.stream.partition("/")[2]: track for track in case.tracks}
+    venous, airway = series(tracks["Intellivue/CVP"]), series(tracks["DraegerRT/AWP"])
+    before, after = shared_signal(venous, airway), shared_signal(venous, shifted(airway, offset, ppm))
+    assert before is not None
+    assert after is not None
+    middle = airway[0][0] + (before.at - airway[0][0])
+    added = offset + (middle - airway[0][0]) * ppm * 1e-15
+    assert abs((after.offset - before.offset) / 1e9 - added) < 0.1
+    assert abs((after.drift - before.drift) * 1e6 - ppm) < 100
+    halves = [
+        shared_signal((venous[0][part], venous[1][part]), airway)
+        for part in (venous[0] < before.at + 200 * 10**9, venous[0] >= before.at + 200 * 10**9)
+    ]
+    for half in halves:  # each half of the case says by itself what the whole says of that time
+        assert half is not None
+        there = before.offset + before.drift * (half.at - before.at)
+        assert abs(half.offset - there) < 0.3e9
+
+
+def test_three_vendors_on_one_clock(shared_data: Path) -> None:
+    """Monitor (Philips), ventilator (Draeger), cardiac output computer (Edwards): corrected at the source."""
+    pairs = (
+        {"channel": "DraegerRT/AWP", "reference": "Intellivue/CVP"},
+        {"channel": "EV1000/ART_MBP", "reference": "Intellivue/ABP_MEAN", "kind": "averages"},
+    )
+    path = shared_data / "or_intellivue" / "or_case1.vital"
+    messages = list(VitalFile(path=path, name="monitor", align=pairs).run())
+    told = {m.payload.data["device"]: m.payload.data for m in messages if getattr(m.payload, "kind", "") == "clock"}
+    assert set(told) == {"DraegerRT", "EV1000"}
+    assert 1.0 < told["DraegerRT"]["ahead_seconds"] < 2.0
+    assert told["DraegerRT"]["error_seconds"] < 0.1
+    assert 5 < told["EV1000"]["ahead_seconds"] < 15  # its 20 s average counts as lateness
+    assert [m.order for m in messages] == sorted(m.order for m in messages)
+    found = {}
+    for channel in ("DraegerRT/AWP", "Intellivue/CVP", "EV1000/ART_MBP", "Intellivue/ABP_MEAN"):
+        mine = [m for m in messages if payload_channel(m.payload) == channel]
+        if isinstance(mine[0].payload, Waveform):
+            rate = mine[0].payload.rate
+            times = [m.time + np.round(np.arange(len(m.payload.values)) / rate * 1e9).astype(np.int64) for m in mine]
+            found[channel] = (np.concatenate(times), np.concatenate([m.payload.values for m in mine]))
+        else:
+            found[channel] = (np.array([m.time for m in mine]), np.array([m.payload.value for m in mine]))
+    for reference, channel, search, allowed in (
+        ("Intellivue/CVP", "DraegerRT/AWP", BREATHS, 0.05), ("Intellivue/ABP_MEAN", "EV1000/ART_MBP", AVERAGES, 1.0),
+    ):  # fmt: skip
+        left = shared_signal(found[reference], found[channel], search)
+        assert isinstance(left, ClockEstimate)
+        assert abs(left.offset / 1e9) < allowed
+
+
+def test_the_case_over_hl7_from_a_gateway_whose_clock_is_an_hour_off(case: VitalReader) -> None:
+    """Composed: the recorded mean pressures as PCD-01 messages; the same episodes come out as from the file."""
+    zero = begin(case)
+    values = [m for m in case.messages() if payload_channel(m.payload) == "Intellivue/ABP_MEAN"]
+    direct, live = Hypotension(name="h"), Hypotension(name="h")
+    expected = [said.payload for m in values for said in each(direct.on_numerics(m))]
+    listener = Hl7Listener(name="gateway", device="Intellivue")
+    clock = ReplayClock(zero, float("inf"))
+    listener.context = Context(clock=clock)
+    chance = np.random.default_rng(1)
+    for number, message in enumerate(values):
+        clock.reached = message.time + round(float(chance.exponential(0.05)) * 1e9) + 10_000_000
+        code = "150039^MDC_PRESS_BLD_ART_ABP_MEAN^MDC"
+        content = {code: ("1.1.2.150039", f"{message.payload.value:g}", "266016^MDC_DIM_MMHG^MDC")}
+        sent = message.time + 3600 * 10**9 + round((message.time - zero) * 80e-6)
+        answer = listener.answer(observations(content, control=str(number), time=sent))
+        assert answer is not None
+        assert b"MSA|CA" in answer
+    heard = [m for m in listener._waiting if isinstance(m.payload, Numeric)]
+    assert [m.payload.value for m in heard] == [m.payload.value for m in values]
+    said = [answer.payload for m in heard for answer in each(live.on_numerics(m))]
+    assert [(c.code, c.present, c.priority) for c in said] == [(c.code, c.present, c.priority) for c in expected]
+    assert all(abs(a.onset - b.onset) < 0.5e9 for a, b in zip(said, expected, strict=True))
+
+
+# ----------------------------------------------------------------------------------- other recordings
+
+
+def test_gaps_are_no_data(case: VitalReader) -> None:
+    zero = begin(case)
+    waves = [m for m in case.messages() if isinstance(m.payload, Waveform)]
+    assert all(len(m.payload.values) <= round(m.payload.rate * 0.1) + 1 for m in waves)
+    assert not any(np.isnan(m.payload.values).all() for m in waves)
+    pressure = [m for m in waves if m.payload.channel == "Intellivue/ABP"]
+    assert not [m for m in pressure if 1666.2 < (m.time - zero) / 1e9 < 1667.5]
+    assert min(float(np.nanmin(m.payload.values)) for m in pressure) > 10
+
+
+@pytest.mark.parametrize("name", ["100", "105", "a103l", "03700181", "mixedsignals"])
+def test_our_reader_agrees_with_wfdb(shared_data: Path, name: str) -> None:
+    path = shared_data / "wfdb" / f"{name}.hea"
+    ours = WfdbReader(path)
+    theirs = wfdb.rdrecord(str(path.with_suffix("")), smooth_frames=False)
+    assert theirs.e_p_signal is not None
+    got: dict[str, list[Any]] = {}
+    for message in ours.messages():
+        if isinstance(message.payload, Waveform):
+            got.setdefault(message.payload.channel, []).append(message.payload.values)
+            assert len(message.payload.values) <= max(1, round(message.payload.rate * 0.1))
+    assert len(got) == len(theirs.sig_name)
+    for channel, expected in zip(theirs.sig_name, theirs.e_p_signal, strict=True):
+        mine = np.concatenate(got["WFDB/" + "_".join(channel.split())])
+        there = np.isfinite(expected)
+        assert np.allclose(mine[np.isfinite(mine)], expected[there], atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "count"), [("100", 2274), ("105", None)])
+def test_annotations_are_events(shared_data: Path, name: str, count: int | None) -> None:
+    ours = [m for m in WfdbReader(shared_data / "wfdb" / f"{name}.hea").messages() if isinstance(m.payload, Event)]
+    theirs = wfdb.rdann(str(shared_data / "wfdb" / name), "atr")
+    assert [m.payload.text for m in ours] == list(theirs.symbol)
+    assert count is None or len(ours) == count
+    if name == "105":
+        symbols = [m.payload.text for m in ours]
+        assert (symbols.count("N"), symbols.count("V")) == (2526, 41)
+
+
+@pytest.mark.parametrize("kind", ["MeasuredCP1", "DeviceSettings", "TextMessages"])
+def test_a_ventilators_exports(shared_data: Path, kind: str) -> None:
+    path = shared_data / "or_intellivue" / f"DrgVentMedibusX{kind}DataExport.csv"
+    reader = CsvReader(path)
+    rows = [line.split(",", 2) for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    filled = [row for row in rows if row[2].strip().lower() not in ("", "-", "--", "nan", "na", "none")]
+    found = [m for m in reader.messages() if isinstance(m.payload, Numeric | Event)]
+    assert len(found) == len(filled)
+    assert not reader.warnings

@@ -13,7 +13,8 @@ PCD04 = "IHE_PCD_ACM_001^IHE PCD^1.3.6.1.4.1.19376.1.6.1.4.1^ISO"
 
 def header(kind: str, control: str, time: int, *, sender: str = "GATEWAY^0012210000000A01^EUI-64", acks: str = "AL|NE",
            profile: str = PCD01) -> str:  # fmt: skip
-    return f"MSH|^~\\&|{sender}|HOSP|||{time_text(time)}||ORU^{kind}^ORU_{kind}|{control}|P|2.6|||{acks}||UNICODE UTF-8|||{profile}"
+    begin = f"MSH|^~\\&|{sender}|HOSP|||{time_text(time)}||ORU^{kind}^ORU_{kind}"
+    return f"{begin}|{control}|P|2.6|||{acks}||UNICODE UTF-8|||{profile}"
 
 
 def observations(
@@ -47,7 +48,8 @@ def alert(
     lines = [header("R40", control, time, profile=f"IHE_PCD_ACM_001^IHE PCD^{oid}^ISO"), PATIENT, "PV1||I|OR^1^A",
              f"OBR|1||{identity}|196616^MDC_EVT_ALARM^MDC|||{time_text(time)}",
              f"OBX|1|ST|196674^MDC_EVT_LO_VAL_LT_LIM^MDC|{path}.1|{text}|||L~{priority}~SP|||F",
-             f"OBX|2|NM|150456^MDC_PULS_OXIM_SAT_O2^MDC|{path}.2|{value}|262688^MDC_DIM_PERCENT^MDC|90-100||||R"]  # fmt: skip
+             f"OBX|2|NM|150456^MDC_PULS_OXIM_SAT_O2^MDC|{path}.2|{value}|262688^MDC_DIM_PERCENT^MDC|90-100||||R",
+             ]  # fmt: skip
     for offset, word in enumerate((phase, state, "enabled", priority, "SP")):
         name = "" if old else f"^{names[offset]}^MDC"
         lines.append(f"OBX|{offset + 3}|ST|{first + offset}{name}|{path}.{offset + 3}|{word}||||||R")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import random
-from pathlib import Path
+import socket
+from collections.abc import Callable
+from datetime import UTC
 from typing import Any
 
 import hl7 as other_parser
@@ -19,11 +22,14 @@ from operators.monitor.hl7 import Hl7Listener
 from operators.monitor.hl7_message import moment, parse, time_text
 from operators.monitor.hl7_report import read
 from operators.monitor.mllp import MllpClient
+from pipeline import registry
+from pipeline.engine import Engine, RunOptions
 from pipeline.errors import MessageError, VigilError
 from pipeline.message import AlertCondition, Event, Message, Numeric, Waveform
 from pipeline.operator import Context
-from pipeline.time import ReplayClock
-from tests.operators.monitor.hl7_samples import PATIENT, S, T0, alert, header, observations
+from pipeline.time import ReplayClock, WallClock
+from pipeline.topology import loads
+from tests.operators.monitor.hl7_samples import PATIENT, T0, S, alert, header, observations
 
 SECRETS = ("mustermann", "erika", "mrn4711", "heidestrasse", "19700101")
 
@@ -109,12 +115,14 @@ def test_a_waveform_comes_in_chunks_with_its_gaps() -> None:
 def test_a_waveform_goes_on_without_a_seam_where_its_stamps_jitter() -> None:
     room = Room()
     for second in range(3):
-        wave = f"OBX|9|NA|150016^MDC_PRESS_BLD_ART_ABP^MDC|1.1.2.5|{'^'.join(['80'] * 100)}|266016^MDC_DIM_MMHG^MDC|||||R"
+        wave = (
+            f"OBX|9|NA|150016^MDC_PRESS_BLD_ART_ABP^MDC|1.1.2.5|{'^'.join(['80'] * 100)}|266016^MDC_DIM_MMHG^MDC|||||R"
+        )
         rate = "OBX|10|NM|67981^MDC_ATTR_SAMP_RATE^MDC|1.1.2.5.1|100|||||R"
         sent = T0 + second * S + (second % 2) * 8_000_000
         room.hear(observations({}, extra=(wave, rate), control=str(second), time=sent), at=sent + 30_000_000)
     times = [message.time for message in room.said(Waveform)]
-    assert {b - a for a, b in zip(times, times[1:], strict=False)} == {S // 10}
+    assert {b - a for a, b in itertools.pairwise(times)} == {S // 10}
 
 
 def test_a_wrong_clock_is_put_right_and_nothing_comes_from_the_future() -> None:
@@ -133,6 +141,18 @@ def test_a_wrong_clock_is_put_right_and_nothing_comes_from_the_future() -> None:
     other = Room()
     other.hear(observations(time=T0 + 180 * 365 * 24 * hour))
     assert all(message.time <= T0 for message in other.said(Numeric))
+
+
+@pytest.mark.parametrize("change", [-3600, 3600, 90])
+def test_a_clock_that_is_set_loses_nothing(change: int) -> None:
+    room = Room()
+    for second in range(40):
+        sent = T0 + second * S + (change * S if second >= 20 else 0)
+        room.hear(observations(control=str(second), time=sent), at=T0 + second * S + 40_000_000)
+    found = [message.time for message in room.said(Numeric) if message.payload.channel.endswith("HR")]
+    assert len(found) == 40
+    assert all(abs(time - (T0 + second * S)) <= 100_000_000 for second, time in enumerate(found))
+    assert [event.payload.kind for event in room.said(Event)] == ["clock", "clock"]
 
 
 def test_sent_again_is_taken_once_and_answered_twice() -> None:
@@ -179,7 +199,9 @@ def test_demo_mode_is_not_live() -> None:
 @pytest.mark.parametrize("old", [False, True])
 def test_both_dialects_of_alerts(old: bool) -> None:
     room = Room()
-    for number, (phase, priority) in enumerate((("start", "PM"), ("continue", "PM"), ("escalate", "PH"), ("end", "PH"))):
+    for number, (phase, priority) in enumerate(
+        (("start", "PM"), ("continue", "PM"), ("escalate", "PH"), ("end", "PH"))
+    ):
         at = T0 + number * 5 * S
         assert room.hear(alert(phase, control=str(number), time=at, priority=priority, old=old), at=at) == "CA"
     said = [message.payload for message in room.said(AlertCondition)]
@@ -222,7 +244,9 @@ def test_no_patient_leaves_the_parser(caplog: pytest.LogCaptureFixture) -> None:
     room.hear(observations(extra=(local, words, bad)))
     room.hear(alert("start", text="Erika MUSTERMANN (mrn4711): SpO2 low"))
     room.hear(b"MSH|^~\\&|Mustermann|||||ADT^A01|1|P|2.6\r" + PATIENT.encode())
-    room.hear(header("R01", "3", T0, sender="Mustermann").encode() + b"\r" + PATIENT.encode() + b"\rOBX|1|NM|147842|1|5")
+    room.hear(
+        header("R01", "3", T0, sender="Mustermann").encode() + b"\r" + PATIENT.encode() + b"\rOBX|1|NM|147842|1|5"
+    )
     for text in (caplog.text, repr(list(room.listener._waiting)), repr(room.listener._alarms)):
         assert not [secret for secret in SECRETS if secret in text.lower()]
     assert "SpO2 low" in room.said(AlertCondition)[0].payload.text
@@ -233,7 +257,6 @@ def test_no_patient_leaves_the_parser(caplog: pytest.LogCaptureFixture) -> None:
     [
         (b"", "AR"), (b"PID|1", "AR"), (b"MSH|^~\\&|a\0b", "AR"), (b"MSH||||||||", "AR"), (b"MSHHHHHHHHHHH", "AR"),
         (b"MSH|^~\\&|A|B|C|D||P|ADT^A01|1|P|2.6\rPID|1", "AR segment 1 MSH-9"),
-        (b"MSH|^~\\&|A|B|C|D||P|ORU^R01|1|P|2.6\rOBX", "AR segment 1 MSH-9"),
         (b"MSH|^~\\&|A|B|C|D||P||ORU^R01|1|P|3\rOBX", "AR segment 1 MSH-9"),
         (b"MSH|^~\\&|A|B|C|D|||ORU^R01|1|P|3.0\rOBX|1", "AR segment 1 MSH-12"),
         (b"MSH|^~\\&|A|B|C|D|||ORU^R01||P|2.6\rOBX|1", "AR segment 1 MSH-10"),
@@ -276,17 +299,26 @@ def test_our_parser_agrees_with_the_hl7_library() -> None:
 
 @given(st.integers(0, 7_999_999_999_999))
 def test_times_round_trip(milliseconds: int) -> None:
-    from datetime import UTC
-
     time = milliseconds * 1_000_000
     assert moment(time_text(time), UTC) == time
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until something is so; the caller's timeout bounds it."""
+    while not true():  # noqa: ASYNC110 - what is waited for lies behind a socket
+        await asyncio.sleep(0.01)
+
+
+def listening(port: int) -> bool:
+    """True where the port cannot be taken because somebody listens on it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def test_over_the_network_from_connection_to_condition() -> None:
     """The real server, a real client, and a graph's side: messages, answers, hostile bytes, and the lost link."""
     listener = Hl7Listener(name="gateway", port=0, link_seconds=0.3, message_bytes=4096)
-    from pipeline.time import WallClock
-
     listener.context = Context(clock=WallClock())
     heard: list[Message[Any]] = []
 
@@ -296,8 +328,8 @@ async def test_over_the_network_from_connection_to_condition() -> None:
 
     task = asyncio.create_task(listen())
     async with asyncio.timeout(10):
-        while listener.address is None:
-            await asyncio.sleep(0.01)
+        await until(lambda: listener.address is not None)
+        assert listener.address is not None
         now = listener.context.clock.now()
         async with MllpClient(*listener.address) as client:
             assert b"MSA|CA|1" in await client.send(observations(time=now))
@@ -310,14 +342,11 @@ async def test_over_the_network_from_connection_to_condition() -> None:
                 with pytest.raises(ConnectionError):
                     await stranger.send(observations())
             assert b"MSA|CA|3" in await client.send(observations(control="3", time=now + S))
-        while not any(m.payload.code == "gateway_disconnected" for m in heard if isinstance(m.payload, AlertCondition)):
-            await asyncio.sleep(0.02)
+        await until(lambda: "gateway_disconnected" in repr(heard))
         async with MllpClient(*listener.address) as client:
             await client.send(observations(control="4", time=now + 2 * S))
-            codes = []
-            while codes[-1:] != [("gateway_disconnected", False)]:
-                await asyncio.sleep(0.02)
-                codes = [(m.payload.code, m.payload.present) for m in heard if isinstance(m.payload, AlertCondition)]
+            await until(lambda: len([m for m in heard if isinstance(m.payload, AlertCondition)]) == 3)
+        codes = [(m.payload.code, m.payload.present) for m in heard if isinstance(m.payload, AlertCondition)]
         assert codes == [
             ("mdc_evt_lo_val_lt_lim", True), ("gateway_disconnected", True), ("gateway_disconnected", False),
         ]  # fmt: skip
@@ -326,6 +355,40 @@ async def test_over_the_network_from_connection_to_condition() -> None:
     await asyncio.wait({task})
     with pytest.raises(OSError, match="Connect"):
         await asyncio.open_connection(*listener.address)
+
+
+async def test_in_a_running_graph_from_the_wire_to_the_rule() -> None:
+    """A gateway's low pressure, over the network, through the engine, becomes our own alert; the run ends cleanly."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    topology = f"""
+name: live
+operators:
+  monitor: {{use: monitor.hl7, with: {{port: {port}}}}}
+  hypotension:
+    use: monitor.hypotension
+    from: {{numerics: monitor.numerics, waveforms: monitor.waveforms}}
+    with: {{delay_seconds: 1, severe_mmhg: 0}}
+  show: {{use: print, from: [hypotension.conditions, monitor.conditions]}}
+"""
+    engine = Engine(loads(topology, "live.yaml"), RunOptions())
+    heard: list[Message[Any]] = []
+    engine.listen("hypotension", "conditions", heard.extend)
+    engine.listen("monitor", "conditions", heard.extend)
+    task = asyncio.create_task(engine.run())
+    async with asyncio.timeout(20):
+        await until(lambda: task.done() or listening(port))
+        async with MllpClient("127.0.0.1", port) as client:
+            for number in range(16):  # the sender's clock is half a minute late
+                sent = WallClock().now() - 30 * S
+                assert b"MSA|CA" in await client.send(observations(control=str(number), time=sent))
+                await asyncio.sleep(0.1)
+            await client.send(alert("start", time=WallClock().now() - 30 * S))
+            await until(lambda: len(heard) >= 2)
+        engine.stop()
+        await task
+    assert [message.payload.code for message in heard[:2]] == ["hypotension", "mdc_evt_lo_val_lt_lim"]
+    assert not listening(port)
 
 
 async def test_a_port_that_is_taken_is_said() -> None:
@@ -342,8 +405,9 @@ async def test_a_port_that_is_taken_is_said() -> None:
 SEEDS = (observations(), alert("start"), alert("end", old=True), observations(
     {}, extra=("OBX|9|NA|150016^MDC_PRESS_BLD_ART_ABP^MDC|1.1.2.5|1^2^^4|266016^MDC_DIM_MMHG^MDC|||||R",
                "OBX|10|NM|67981^MDC_ATTR_SAMP_RATE^MDC|1.1.2.5.1|125|||||R")))  # fmt: skip
-PIECES = (b"|", b"^", b"~", b"\\", b"&", b"\r", b"\n", b"\0", b"\x0b", b"\x1c", b"\xff\xfe", b"OBX|", b"\\X0Z\\", b"1e999",
-          b"-", b"nan", b"99999999999999999999", b"MSH|", b"OBR|", b"PID|", b"\\" * 50, b"^" * 300, b"20260230250000")  # fmt: skip
+PIECES = (b"|", b"^", b"~", b"\\", b"&", b"\r", b"\n", b"\0", b"\x0b", b"\x1c", b"\xff\xfe", b"OBX|",
+          b"\\X0Z\\", b"1e999", b"-", b"nan", b"99999999999999999999", b"MSH|", b"OBR|", b"PID|", b"\\" * 50,
+          b"^" * 300, b"20260230250000")  # fmt: skip
 
 
 def attack(room: Room, chance: random.Random) -> None:
@@ -369,7 +433,7 @@ def answered(room: Room, data: bytes) -> None:
     except MessageError as error:
         assert error.where
     answer = room.listener.answer(data)
-    assert answer is None or b"MSA|" in answer.replace(data[3:4], b"|")
+    assert answer is None or b"\rMSA" in answer
     last: dict[str, tuple[int, int]] = {}
     for message in room.listener._waiting:
         assert message.order[::2] >= last.get(message.stream, (0, -1))
@@ -411,8 +475,5 @@ def test_a_hundred_thousand_damaged_messages(caplog: pytest.LogCaptureFixture) -
     assert not unhandled(caplog)
 
 
-def test_the_topology_that_is_shipped_finds_it_by_name() -> None:
-    from pipeline import registry
-
+def test_a_topology_finds_it_by_name() -> None:
     assert registry.names("operators")["monitor.hl7"].load() is Hl7Listener
-    assert Path(__file__).is_file()

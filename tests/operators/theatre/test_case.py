@@ -9,8 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.theatre.case import SHIPPED, STEPS, Case, load, loads
+from operators.theatre.case import SHIPPED, Case, load, loads
 from operators.theatre.reader import TheatreReader
+from operators.theatre.steps import STEPS
 from pipeline.errors import RecordingError
 from pipeline.registry import open_reader
 
@@ -36,7 +37,7 @@ def test_shipped_cases_load_by_name(name: str) -> None:
 
 def test_shipped_cases_keep_their_promises() -> None:
     assert not [wish for planted in load("uneventful").truth() for wish in planted.expect]
-    assert load("eventful").duration <= 80
+    assert load("eventful").duration <= 55
     assert load("long").duration == 6 * 3600
 
 

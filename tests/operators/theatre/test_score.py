@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from operators.theatre.score import Alert, alerts_of, score
+from operators.theatre.score import Alert, alerts_of, score, told_of
 from operators.theatre.truth import Expectation, Planted
-from pipeline.message import AlertCondition, Rule
+from pipeline import message
+from pipeline.message import AlertCondition, Rule, Signal
 
 S = 1_000_000_000
 HYPOTENSION = Planted("hypotension", 10 * S, 80 * S, expect=(Expectation(code="hypotension"),))
@@ -59,3 +60,27 @@ def test_alerts_are_read_from_conditions() -> None:
         ]
     )
     assert alerts == [Alert("hypotension", 12 * S, 85 * S, "", 72 * S)]
+
+
+def test_alerts_are_read_from_what_people_were_told() -> None:
+    def told(alert_id: str, revision: int, ended: int | None = None) -> message.Alert:
+        condition = AlertCondition(
+            "hypotension", ended is None, "medium", "physiological", "", 12 * S, "rule", Rule("r", "1", ""), ended=ended
+        )
+        signal = Signal("on", 72 * S)
+        return message.Alert(
+            alert_id, revision, "start", 72 * S, 72 * S, condition, signal, "room", "case", "theatre", "simulated"
+        )
+
+    # A signal that is acknowledged after the condition has ended is a later revision, and the episode stays ended.
+    alerts = told_of([told("a", 2, 85 * S), told("a", 1), told("b", 1)])
+    assert alerts == [Alert("hypotension", 12 * S, 85 * S, "", 72 * S), Alert("hypotension", 12 * S, None, "", 72 * S)]
+
+
+def test_delays_are_percentiles_by_nearest_rank() -> None:
+    truth = [Planted("x", at * S, (at + 1) * S, expect=(Expectation(code=f"c{at}"),)) for at in (0, 100, 200, 300)]
+    alerts = [Alert(f"c{at}", at * S, detected=(at + delay) * S) for at, delay in ((0, 1), (100, 2), (200, 9))]
+    result = score(truth, alerts)
+    assert (result.delay(50), result.delay(99)) == (2, 9)
+    assert result.plain()["delay_p99_seconds"] == 9
+    assert score(truth, []).delay(50) is None

