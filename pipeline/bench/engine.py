@@ -18,7 +18,8 @@ from pipeline.bench import BenchOptions, Row, compare, limit
 from pipeline.engine import Engine, RunOptions
 from pipeline.graph import Graph
 from pipeline.message import Array, Message, Numeric, VideoFrame
-from pipeline.operator import Config, Input, Operator, Output, Outputs, Source
+from pipeline.operator import Config as Options
+from pipeline.operator import Input, Operator, Output, Outputs, Source
 from pipeline.time import stamp
 
 STAGES = 4
@@ -30,7 +31,7 @@ NUMBER = Numeric("n", "", "1", 1.0)
 class _Numbers(Source):
     """As many messages as asked, as fast as they are taken."""
 
-    class Config(Config):
+    class Config(Options):
         count: int = 1_000_000
 
     live: ClassVar[bool] = False
@@ -45,7 +46,7 @@ class _Numbers(Source):
 class _Paced(Source):
     """A device: one message every ``period_seconds``, a frame of 1080p or a number."""
 
-    class Config(Config):
+    class Config(Options):
         count: int = 1000
         period_seconds: float = 0.001
         frames: bool = False

@@ -1,0 +1,48 @@
+"""Where every rule's conditions become alerts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.alerts import AlertMachine, Origins, Policy
+from pipeline.message import Alert, AlertCondition, Message
+from pipeline.operator import Config, Input, Operator, Output
+from pipeline.time import stamp
+
+
+class Alerts(Operator):
+    """The alert state machine as an operator: conditions in, revisions of alerts out. It informs, no more."""
+
+    class Config(Config):
+        policy: Policy = Policy()
+        """Latching, escalation, pauses."""
+
+    conditions: Input[AlertCondition]
+    alerts: Output[Alert]
+
+    def setup(self) -> None:
+        context = self.context
+        origins = Origins(context.room, context.case, context.topology, replay=context.replay)
+        self.machine = AlertMachine(origins, self.config.policy)
+        self.last: Message[Any] | None = None
+
+    def process(self, message: Message[AlertCondition]) -> list[Message[Alert]]:
+        self.last = message
+        processing = stamp() - message.trace[0].entered if message.trace else 0
+        return self._emit(self.machine.condition(message.payload, message.time, message.origin, processing))
+
+    def on_time(self, time: int) -> list[Message[Alert]]:
+        return self._emit(self.machine.advance(time))
+
+    def _emit(self, revisions: list[Alert]) -> list[Message[Alert]]:
+        self.wake(self.machine.due())
+        if self.last is None:
+            return []
+        return [self.alerts.emit(alert, self.last, time=alert.time) for alert in revisions]
+
+    def state(self) -> dict[str, Any]:
+        return self.machine.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.machine.load_state(state)
+        self.wake(self.machine.due())
