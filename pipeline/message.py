@@ -290,7 +290,7 @@ CommandName = Literal["acknowledge", "pause_audio", "pause_alarm", "audio_off", 
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a person wants of an alert or of a room's alerts. Arrives by ``vigil.commands.v1`` or ``vigil acknowledge``."""
+    """What a person wants of an alert, or of all alerts of a room."""
 
     command: CommandName
     room: str

@@ -258,6 +258,10 @@ def _convert(node: yaml.Node, where: str, budget: Iterator[None]) -> Any:
     return yaml.safe_load(yaml.serialize(node)) if node.tag != "tag:yaml.org,2002:timestamp" else str(node.value)
 
 
+VARIABLE = {"type": "string", "pattern": r"^\$\{\w+(:-[^}]*)?\}$"}
+"""``${NAME:-default}`` may stand for any number or switch."""
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a topology file, with the options of every registered operator, for editors."""
     output = {"type": "string", "pattern": r"^[\w-]+(\.\w+)?$"}
@@ -325,7 +329,10 @@ def _inline(model: dict[str, Any]) -> dict[str, Any]:
             reference = value.get("$ref", "")
             if reference.startswith("#/$defs/") and depth < 8:
                 return unfold(definitions[reference.removeprefix("#/$defs/")], depth + 1)
-            return {key: unfold(item, depth) for key, item in value.items()}
+            found = {key: unfold(item, depth) for key, item in value.items()}
+            if found.get("type") in ("number", "integer", "boolean"):
+                return {"anyOf": [found, VARIABLE]}
+            return found
         return [unfold(item, depth) for item in value] if isinstance(value, list) else value
 
     unfolded: dict[str, Any] = unfold(model)
