@@ -199,7 +199,8 @@ def inspect(
         if value not in ("", None, [], {}):
             show.out.print(f"[bold]{name.replace('_', ' ')}[/]: {value}", soft_wrap=True)
     if streams:
-        columns = [name for name in streams[0] if not isinstance(streams[0][name], list | dict)]
+        columns = [name for name in ("stream", "payload", "messages", "messages_per_second", "gaps", "code", "unit")
+                   if name in streams[0]]  # fmt: skip
         show.table("", columns, [[row[name] for name in columns] for row in streams])
 
 
