@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from pipeline.alerts import AlertMachine, Origins, Policy
+from pipeline.journal import Journal
 from pipeline.message import Alert, AlertCondition, Message
 from pipeline.operator import Config, Input, Operator, Output
 from pipeline.time import stamp
@@ -16,15 +18,22 @@ class Alerts(Operator):
     class Config(Config):
         policy: Policy = Policy()
         """Latching, escalation, pauses."""
+        journal: str = "journal.db"
+        """File in the run's data folder that every alert is written to before anyone is told; empty for none."""
 
     conditions: Input[AlertCondition]
     alerts: Output[Alert]
 
     def setup(self) -> None:
         context = self.context
-        origins = Origins(context.room, context.case, context.topology, replay=context.replay)
+        # Two launches of one simulated case are two runs; two replays of it are one and the same.
+        run = "" if context.replaying else uuid.uuid4().hex[:12]
+        origins = Origins(context.room, context.case, context.topology, run, context.replay)
         self.machine = AlertMachine(origins, self.config.policy)
         self.last: Message[Any] | None = None
+        self.journal: Journal | None = None
+        if self.config.journal and not context.replaying:
+            self.journal = Journal(context.data / self.config.journal)
 
     def process(self, message: Message[AlertCondition]) -> list[Message[Alert]]:
         self.last = message
@@ -36,9 +45,18 @@ class Alerts(Operator):
 
     def _emit(self, revisions: list[Alert]) -> list[Message[Alert]]:
         self.wake(self.machine.due())
+        if self.journal is not None:
+            for alert in revisions:
+                kind = "suppressed" if alert.condition.suppressed_by and alert.revision == 1 else "alert"
+                self.journal.append(kind, alert)
         if self.last is None:
             return []
         return [self.alerts.emit(alert, self.last, time=alert.time) for alert in revisions]
+
+    def teardown(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
+            self.journal = None
 
     def state(self) -> dict[str, Any]:
         return self.machine.state()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.resources
 import signal
 import sys
 import tempfile
@@ -43,9 +44,8 @@ def topology_path(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    import topologies
-
-    shipped = {file.stem: file for file in Path(topologies.__path__[0]).glob("*.yaml")}
+    folder = Path(str(importlib.resources.files("topologies")))
+    shipped = {file.stem: file for file in folder.glob("*.yaml")}
     if name in shipped:
         return shipped[name]
     raise TopologyError("there is no such topology", where=name, mend=nearest(path.stem, shipped))
@@ -181,6 +181,44 @@ def launch(
         show.json_line({"summary": {"alerts": found.count, "suppressed": found.suppressed}})
     else:
         show.err.print(f"{found.count} alerts, {found.suppressed} withheld")
+
+
+@app.command()
+def subscribe(
+    journal: Annotated[Path, typer.Option(help="The journal of a running or ended launch.")] = Path("data/journal.db"),
+    beginning: Annotated[bool, typer.Option("--from-beginning", help="Tell what is there already, too.")] = False,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for more.")] = True,
+    json: Json = False,
+) -> None:
+    """Follow the alerts of a journal: needs no broker. Every alert told here is on the disk already."""
+    from pipeline.journal import JournalReader
+    from pipeline.message import Alert
+
+    reader = JournalReader(journal)
+    listen = _listener(json=json, quiet=False)
+    if not json:
+        show.err.print(show.NOTICE)
+    after = 0 if beginning or not follow else reader.last()
+    with contextlib.suppress(KeyboardInterrupt):
+        for entry in reader.follow(after) if follow else reader.entries(after):
+            if entry.kind == "alert":
+                alert = msgspec.json.decode(entry.body, type=Alert)
+                listen([Message(f"{alert.room}.alerts", alert.time, entry.sequence, alert)])
+
+
+@app.command()
+def verify(
+    journal: Annotated[Path, typer.Argument(help="A journal.")] = Path("data/journal.db"), json: Json = False
+) -> None:
+    """Check a journal's hash chain: was anything changed, removed or put in between? Exit code 1 where it was."""
+    from pipeline.journal import JournalReader
+
+    count, fault = JournalReader(journal).verify()
+    if json:
+        show.json_line({"entries": count, "fault": fault})
+    else:
+        show.out.print(f"{count} entries, " + (f"[bold red]{fault}[/]" if fault else "the chain is whole"))
+    sys.exit(1 if fault else 0)
 
 
 @app.command()
