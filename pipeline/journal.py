@@ -91,7 +91,8 @@ class Journal:
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.executescript(TABLES)
             row = self._database.execute("SELECT sequence, digest FROM entries ORDER BY sequence DESC LIMIT 1")
-            self._sequence, self._digest = row.fetchone() or (0, b"")
+            found: tuple[int, bytes] = row.fetchone() or (0, b"")
+            self._sequence, self._digest = found
         except sqlite3.Error as error:
             self._lock.close()
             mend = "move it away; vigil then begins a new one"
@@ -190,7 +191,8 @@ class JournalReader:
     def entries(self, after: int = 0, limit: int = -1) -> Iterator[Entry]:
         """Entries behind sequence ``after``, in order."""
         query = (
-            "SELECT sequence, kind, journaled, body, digest FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?"
+            "SELECT sequence, CAST(kind AS TEXT), CAST(journaled AS INTEGER), CAST(body AS BLOB), CAST(digest AS BLOB) "
+            "FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?"
         )
         try:
             for row in self._database.execute(query, (after, limit)):

@@ -96,7 +96,7 @@ def test_a_follower_sees_what_comes(tmp_path: Path) -> None:
 def test_what_is_no_journal_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "journal.db"
     path.write_bytes(content)
-    with pytest.raises(RecordingError, match="journal.db"):
+    with pytest.raises(RecordingError, match=r"journal\.db"):
         JournalReader(path)
     if content:
         with pytest.raises(VigilError, match="is not a journal"):
