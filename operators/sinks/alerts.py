@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.alerts import AlertMachine, Origins, Policy
 from pipeline.journal import Journal
+from pipeline.kafka import KafkaSettings, Publisher
 from pipeline.message import Alert, AlertCondition, Message
 from pipeline.operator import Config, Input, Operator, Output
 from pipeline.time import stamp
@@ -20,6 +21,8 @@ class Alerts(Operator):
         """Latching, escalation, pauses."""
         journal: str = "journal.db"
         """File in the run's data folder that every alert is written to before anyone is told; empty for none."""
+        kafka: KafkaSettings = KafkaSettings()
+        """The broker that the journal is carried to; none where ``bootstrap`` is empty."""
 
     conditions: Input[AlertCondition]
     alerts: Output[Alert]
@@ -32,8 +35,11 @@ class Alerts(Operator):
         self.machine = AlertMachine(origins, self.config.policy)
         self.last: Message[Any] | None = None
         self.journal: Journal | None = None
+        self.publisher: Publisher | None = None
         if self.config.journal and not context.replaying:
             self.journal = Journal(context.data / self.config.journal)
+            if self.config.kafka.bootstrap:
+                self.publisher = Publisher(self.journal, self.config.kafka)
 
     def process(self, message: Message[AlertCondition]) -> list[Message[Alert]]:
         self.last = message
@@ -55,8 +61,11 @@ class Alerts(Operator):
 
     def teardown(self) -> None:
         if self.journal is not None:
-            self.journal.close()
+            self.journal.close()  # first, so that its last entries are there to be published
             self.journal = None
+        if self.publisher is not None:
+            self.publisher.close()
+            self.publisher = None
 
     def state(self) -> dict[str, Any]:
         return self.machine.state()
