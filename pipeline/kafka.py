@@ -101,7 +101,8 @@ async def ensure_topic(settings: KafkaSettings) -> None:
         if settings.topic in await admin.list_topics():
             return
         configuration = {"retention.ms": str(365 * 86_400_000), "cleanup.policy": "delete"}
-        topic = NewTopic(settings.topic, settings.partitions, -1, topic_configs=configuration)
+        copies = min(3, len((await admin.describe_cluster())["brokers"]))
+        topic = NewTopic(settings.topic, settings.partitions, copies, topic_configs=configuration)
         with contextlib.suppress(TopicAlreadyExistsError):
             await admin.create_topics([topic])
     finally:
