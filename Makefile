@@ -1,8 +1,11 @@
 # Two doors: `make` shows Vigil at work, `make test` shows that it is right.
-.PHONY: setup test test-all lint bench clean
+.PHONY: setup demo test test-all lint bench clean
 
 setup:
 	@deploy/setup.sh
+
+demo: setup
+	@.venv/bin/vigil demo
 
 lint: setup
 	@.venv/bin/ruff format --check --quiet .

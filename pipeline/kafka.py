@@ -169,8 +169,7 @@ class Publisher:
         reader = JournalReader(self.path)
         try:
             while not await self._connection(reader):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
         finally:
             reader.close()
 

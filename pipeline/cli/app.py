@@ -153,6 +153,7 @@ def launch(
     room: Annotated[str, typer.Option(help="Name of the room; the topology's own where not given.")] = "",
     data: Annotated[Path, typer.Option(help="Where recordings are written.")] = Path("data"),
     port: Annotated[int, typer.Option(help="Loopback port of /healthz, /readyz, /metrics, /status; 0 any.")] = 9464,
+    kafka: Annotated[str, typer.Option(help="host:port of a broker that alerts are carried to.")] = "",
     settings: Setting = None,
     json: Json = False,
 ) -> None:
@@ -162,7 +163,8 @@ def launch(
     from pipeline.health import served
     from pipeline.topology import load
 
-    graph = load(topology_path(topology), values_of(settings))
+    values = ({"KAFKA": kafka} if kafka else {}) | values_of(settings)
+    graph = load(topology_path(topology), values)
     engine = Engine(graph, RunOptions(room=room, data=data))
     found = Digest()
     for node in _alert_nodes(graph):
@@ -184,16 +186,96 @@ def launch(
 
 
 @app.command()
+def demo(
+    case: Annotated[str, typer.Argument(help="A shipped case (eventful, uneventful) or a case file.")] = "eventful",
+    json: Json = False,
+) -> None:
+    """A simulated operation in real time, alerts told over a genuine Apache Kafka broker, and the score.
+
+    Exit code 1 where a planted event was missed or an alert was false.
+    """
+    from pipeline.topology import load
+
+    def say(line: str) -> None:
+        show.err.print(f"[dim]{line}[/]", soft_wrap=True)
+
+    def tell(alert: Any) -> None:
+        _listener(json=json, quiet=False)([Message("demo.alerts", alert.time, 0, alert)])
+
+    run = registry.names("demos")["theatre"].load()
+    say(f"{show.NOTICE} Everything in this demo is simulated.")
+    found = asyncio.run(run(case, lambda values: load(topology_path("theatre"), values), tell, say))
+    if json:
+        show.json_line({"summary": found})
+    else:
+        show.table("summary", ["what", ""], [[name.replace("_", " "), value] for name, value in found.items()])
+    sys.exit(1 if found["missed"] or found["false"] else 0)
+
+
+broker_app = typer.Typer(no_args_is_help=True, help="A genuine Apache Kafka broker on this machine (Java and Maven).")
+app.add_typer(broker_app, name="broker")
+BrokerFolder = Annotated[Path, typer.Option(help="Where it keeps its data.")]
+
+
+@broker_app.command("start")
+def broker_start(
+    folder: BrokerFolder = Path("data/kafka"),
+    port: Annotated[int, typer.Option(help="Of the first node.")] = 9092,
+    nodes: Annotated[int, typer.Option(help="1, or 3 for a cluster.", min=1, max=3)] = 1,
+) -> None:
+    """Start it and leave it running."""
+    from pipeline.broker import Broker
+
+    broker = Broker(folder.absolute(), nodes=nodes, port=port)
+    with show.err.status("starting Kafka") if show.err.is_terminal else contextlib.nullcontext():
+        broker.start()
+    show.out.print(f"Kafka is up at {broker.bootstrap}; end it with `vigil broker stop --folder {folder}`")
+
+
+@broker_app.command("stop")
+def broker_stop(folder: BrokerFolder = Path("data/kafka")) -> None:
+    """End what `start` left running."""
+    from pipeline.broker import stop_running
+
+    show.out.print(f"{stop_running(folder.absolute())} nodes ended")
+
+
+@app.command()
+def simulate(
+    case: Annotated[str, typer.Argument(help="A shipped case (eventful, uneventful, long) or a case file.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="The .mcap to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target.")] = False,
+) -> None:
+    """Write a simulated operation to a recording, as fast as it can be rendered. Simulated data says so."""
+    from pipeline.export import export as write
+
+    shipped = Path(str(importlib.resources.files("operators"))) / "theatre" / "cases" / f"{case}.yaml"
+    reader = registry.open_reader(shipped if shipped.exists() else Path(case))
+    with show.progress(f"simulating {case}") as bar:
+        task = bar.add_task("", total=1.0)
+        write(reader, target, overwrite=overwrite, progress=lambda *done: bar.update(task, completed=_share(done)))
+    show.out.print(f"wrote {target}")
+
+
+def _share(done: tuple[float, ...]) -> float:
+    return done[0] / done[1] if len(done) > 1 and done[1] else done[0]
+
+
+@app.command()
 def subscribe(
+    kafka: Annotated[str, typer.Option(help="host:port of a broker; without it the journal is followed.")] = "",
     journal: Annotated[Path, typer.Option(help="The journal of a running or ended launch.")] = Path("data/journal.db"),
     beginning: Annotated[bool, typer.Option("--from-beginning", help="Tell what is there already, too.")] = False,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for more.")] = True,
     json: Json = False,
 ) -> None:
-    """Follow the alerts of a journal: needs no broker. Every alert told here is on the disk already."""
+    """Follow alerts, from a broker or from a journal. Every alert told here is on the box's disk already."""
     from pipeline.journal import JournalReader
     from pipeline.message import Alert
 
+    if kafka:
+        _subscribe_kafka(kafka, beginning=beginning, json=json)
+        return
     reader = JournalReader(journal)
     listen = _listener(json=json, quiet=False)
     if not json:
@@ -204,6 +286,20 @@ def subscribe(
             if entry.kind == "alert":
                 alert = msgspec.json.decode(entry.body, type=Alert)
                 listen([Message(f"{alert.room}.alerts", alert.time, entry.sequence, alert)])
+
+
+def _subscribe_kafka(bootstrap: str, *, beginning: bool, json: bool) -> None:
+    from pipeline.kafka import KafkaSettings
+    from pipeline.kafka import subscribe as alerts
+
+    listen = _listener(json=json, quiet=False)
+
+    async def run() -> None:
+        async for alert in alerts(KafkaSettings(bootstrap=bootstrap), beginning=beginning):
+            listen([Message(f"{alert.room}.alerts", alert.time, 0, alert)])
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run())
 
 
 @app.command()
