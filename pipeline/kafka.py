@@ -168,7 +168,7 @@ class Publisher:
     async def _run(self) -> None:
         reader = JournalReader(self.path)
         try:
-            while not await self._connection(reader):
+            while not await self._connection(reader):  # noqa: ASYNC110
                 await asyncio.sleep(RETRY_SECONDS)
         finally:
             reader.close()
