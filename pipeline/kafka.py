@@ -199,9 +199,7 @@ class Publisher:
             self.error = reason
             return False
         finally:
-            # stop() would first wait for what cannot be delivered.
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(producer.stop(), 2.0)
+            await _release(producer)
 
     async def _send(self, producer: AIOKafkaProducer, batch: list[Entry]) -> None:
         acknowledgements = []
@@ -216,6 +214,19 @@ class Publisher:
                 )  # fmt: skip
         await asyncio.gather(*acknowledgements)
         self.published += len(acknowledgements)
+
+
+async def _release(producer: AIOKafkaProducer) -> None:
+    """Close a producer even where the broker is gone: ``stop`` alone waits for what cannot be delivered."""
+    try:
+        await asyncio.wait_for(producer.stop(), 2.0)
+    except (KafkaError, OSError, TimeoutError):
+        await producer.client.close()
+    # The publisher's loop is its own: whatever else runs in it was left by the producer.
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def subscribe(settings: KafkaSettings, *, beginning: bool = False, room: str = "") -> AsyncIterator[Alert]:

@@ -208,7 +208,12 @@ def demo(
     if json:
         show.json_line({"summary": found})
     else:
-        show.table("summary", ["what", ""], [[name.replace("_", " "), value] for name, value in found.items()])
+        rows = [
+            [m["kind"], m["code"], "yes" if m["found"] else "NO", _cell(m["delay_seconds"])] for m in found["matches"]
+        ]
+        show.table("\nplanted", ["event", "told as", "found", "seconds after onset"], rows)
+        plain = {name: value for name, value in found.items() if not isinstance(value, list)}
+        show.table("\nsummary", ["", ""], [[name.replace("_", " "), value] for name, value in plain.items()])
     sys.exit(1 if found["missed"] or found["false"] else 0)
 
 

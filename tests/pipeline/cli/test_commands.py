@@ -79,3 +79,30 @@ def test_a_launch_of_a_simulated_case_and_every_replay_of_it_tell_the_same(topol
     digests = {run[-1]["summary"]["digest"] for run in runs}  # type: ignore[index]
     assert len(digests) == 1
     assert vigil("replay", case, "-t", topology, "--speed", "max", "--digest").stdout.strip() in digests
+
+
+def test_a_simulated_case_is_written_inspected_and_replayed(tmp_path: Path) -> None:
+    import operators.theatre
+
+    case = Path(operators.theatre.__path__[0]) / "cases" / "eventful.yaml"
+    target = tmp_path / "short.mcap"
+    vigil("export", case, target, "--to", "3s", "--json")
+    summary = documents(vigil("inspect", target, "--json"))[0]
+    assert summary["simulated"] is True
+    run = documents(vigil("replay", target, "--topology", "theatre", "--speed", "max", "--json"))
+    assert run[-1]["summary"]["messages"] > 100  # type: ignore[index]
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.xdist_group("kafka")
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("case", "planted"), [("eventful", 8), ("uneventful", 0)])
+def test_the_demo_finds_what_was_planted_and_nothing_else(case: str, planted: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli import main; main()", "demo", case, "--json"],
+        capture_output=True, text=True, timeout=380, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = documents(done)[-1]["summary"]
+    assert (summary["planted"], summary["found"], summary["missed"], summary["false"]) == (planted, planted, 0, 0)  # type: ignore[index]
