@@ -18,7 +18,7 @@ import pydantic
 
 from pipeline.edge import Policy
 from pipeline.errors import TopologyError, nearest
-from pipeline.message import AlertCondition, Command, SyntheticFrame, VideoFrame
+from pipeline.message import AlertCondition, SyntheticFrame, VideoFrame
 from pipeline.operator import Operator, Port, Source
 
 Placement = Literal["inline", "thread", "process", "cuda"]
@@ -295,11 +295,6 @@ def takes_conditions(operator: type[Operator]) -> str:
         if carries(port, AlertCondition) and not operator.outputs.keys() & {"conditions"}:
             return port.name
     return ""
-
-
-def takes_commands(operator: type[Operator]) -> str:
-    """The input on which an operator wants what people command from outside the graph, or ''."""
-    return next((port.name for port in operator.inputs.values() if carries(port, Command)), "")
 
 
 def option_error(error: pydantic.ValidationError, operator: type[Operator], where: str, name: str) -> TopologyError:

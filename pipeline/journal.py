@@ -54,6 +54,11 @@ class Entry(msgspec.Struct, frozen=True):
     """The alert as JSON."""
     digest: bytes
 
+    @property
+    def alert(self) -> Alert:
+        """The alert itself."""
+        return msgspec.json.decode(self.body, type=Alert)
+
 
 def chained(previous: bytes, sequence: int, kind: str, journaled: int, body: bytes) -> bytes:
     """Digest of an entry, given that of the entry before it (empty for the first)."""

@@ -205,7 +205,7 @@ class Publisher:
         acknowledgements = []
         for entry in batch:
             if entry.kind == "alert":
-                alert = msgspec.json.decode(entry.body, type=Alert)
+                alert = entry.alert
                 acknowledgements.append(
                     await producer.send(
                         self.settings.topic, entry.body, key=alert.room.encode(),

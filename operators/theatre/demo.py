@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from operators.theatre.reader import TheatreReader
 from operators.theatre.score import score, told_of
 from pipeline.broker import Broker
@@ -57,7 +55,7 @@ async def _from_journal(path: Path) -> AsyncIterator[Alert]:
             for entry in list(reader.entries(after)):
                 after = entry.sequence
                 if entry.kind == "alert":
-                    yield msgspec.json.decode(entry.body, type=Alert)
+                    yield entry.alert
             await asyncio.sleep(0.05)
     finally:
         reader.close()

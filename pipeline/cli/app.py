@@ -18,7 +18,8 @@ import typer
 from pipeline import registry
 from pipeline.cli import show
 from pipeline.errors import TopologyError, VigilError, nearest
-from pipeline.message import Message
+from pipeline.message import Alert, Message
+from pipeline.reader import Reader
 
 app = typer.Typer(
     name="vigil", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -61,17 +62,36 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _listener(*, json: bool, quiet: bool) -> Callable[[Sequence[Message[Any]]], None]:
+def _teller(*, json: bool) -> Callable[[Alert], None]:
+    """How one revision of an alert is told on standard output."""
+
+    def tell(alert: Alert) -> None:
+        if json:
+            show.json_line({"alert": alert})
+            return
+        show.out.print(show.alert_line(alert), soft_wrap=True)
+        if alert.phase == "start" and (evidence := show.evidence_line(alert)):
+            show.out.print(f"[dim]{evidence}[/]", soft_wrap=True)
+
+    return tell
+
+
+def _listener(*, json: bool) -> Callable[[Sequence[Message[Any]]], None]:
+    tell = _teller(json=json)
+
     def listen(batch: Sequence[Message[Any]]) -> None:
         for message in batch:
-            if json:
-                show.json_line({"alert": message.payload})
-            elif not quiet:
-                show.out.print(show.alert_line(message.payload), soft_wrap=True)
-                if message.payload.phase == "start" and (evidence := show.evidence_line(message.payload)):
-                    show.out.print(f"[dim]{evidence}[/]", soft_wrap=True)
+            tell(message.payload)
 
     return listen
+
+
+def _interval(reader: Reader, start: str, end: str) -> tuple[int | None, int | None]:
+    """``--from`` and ``--to`` as event times (ns), None where not given. Raises ``VigilError``."""
+    from pipeline.replay import parse_moment
+
+    begin = min((info.start for info in reader.streams()), default=0)
+    return parse_moment(start, begin) if start else None, parse_moment(end, begin) if end else None
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:
@@ -81,8 +101,6 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 def _alert_nodes(graph: Any) -> list[str]:
-    from pipeline.message import Alert
-
     return [
         name for name, node in graph.nodes.items()
         if "alerts" in node.operator.outputs and Alert in node.operator.outputs["alerts"].types
@@ -105,7 +123,7 @@ def replay(
     Nothing leaves the run: no broker is told and no journal is written.
     """
     from pipeline.alerts import Digest
-    from pipeline.replay import Replay, parse_moment, topology_for
+    from pipeline.replay import Replay, topology_for
     from pipeline.topology import load
 
     times = _speed(speed)
@@ -113,17 +131,17 @@ def replay(
     path = topology_path(topology or topology_for(reader))
     values = {"CASE": str(source), "VIDEO": str(source), **values_of(settings)}
     graph = load(path, values)
-    begin = min((info.start for info in reader.streams()), default=0)
-    moments = [parse_moment(text, begin) if text else None for text in (start, end)]
+    first, last = _interval(reader, start, end)
     found = Digest()
     with tempfile.TemporaryDirectory(prefix="vigil-replay-") as folder:
         command = f"vigil replay {source.name} --topology {path.stem}"
         play = Replay(
-            reader, graph, speed=times, start=moments[0], end=moments[1], data=Path(folder), command=command
+            reader, graph, speed=times, start=first, end=last, data=Path(folder), command=command
         )  # fmt: skip
         for node in _alert_nodes(graph):
             play.engine.listen(node, "alerts", found)
-            play.engine.listen(node, "alerts", _listener(json=json and not digest, quiet=digest))
+            if not digest:
+                play.engine.listen(node, "alerts", _listener(json=json))
 
         async def run() -> Any:
             _stop_on_signals(play.engine.stop)
@@ -169,7 +187,7 @@ def launch(
     found = Digest()
     for node in _alert_nodes(graph):
         engine.listen(node, "alerts", found)
-        engine.listen(node, "alerts", _listener(json=json, quiet=False))
+        engine.listen(node, "alerts", _listener(json=json))
 
     async def run() -> None:
         _stop_on_signals(engine.stop)
@@ -199,12 +217,9 @@ def demo(
     def say(line: str) -> None:
         show.err.print(f"[dim]{line}[/]", soft_wrap=True)
 
-    def tell(alert: Any) -> None:
-        _listener(json=json, quiet=False)([Message("demo.alerts", alert.time, 0, alert)])
-
     run = registry.names("demos")["theatre"].load()
     say(f"{show.NOTICE} Everything in this demo is simulated.")
-    found = asyncio.run(run(case, lambda values: load(topology_path("theatre"), values), tell, say))
+    found = asyncio.run(run(case, lambda values: load(topology_path("theatre"), values), _teller(json=json), say))
     if json:
         show.json_line({"summary": found})
     else:
@@ -258,12 +273,8 @@ def simulate(
     reader = registry.open_reader(shipped if shipped.exists() else Path(case))
     with show.progress(f"simulating {case}") as bar:
         task = bar.add_task("", total=1.0)
-        write(reader, target, overwrite=overwrite, progress=lambda *done: bar.update(task, completed=_share(done)))
+        write(reader, target, overwrite=overwrite, progress=lambda part: bar.update(task, completed=part))
     show.out.print(f"wrote {target}")
-
-
-def _share(done: tuple[float, ...]) -> float:
-    return done[0] / done[1] if len(done) > 1 and done[1] else done[0]
 
 
 @app.command()
@@ -276,32 +287,30 @@ def subscribe(
 ) -> None:
     """Follow alerts, from a broker or from a journal. Every alert told here is on the box's disk already."""
     from pipeline.journal import JournalReader
-    from pipeline.message import Alert
 
     if kafka:
         _subscribe_kafka(kafka, beginning=beginning, json=json)
         return
     reader = JournalReader(journal)
-    listen = _listener(json=json, quiet=False)
+    tell = _teller(json=json)
     if not json:
         show.err.print(show.NOTICE)
     after = 0 if beginning or not follow else reader.last()
     with contextlib.suppress(KeyboardInterrupt):
         for entry in reader.follow(after) if follow else reader.entries(after):
             if entry.kind == "alert":
-                alert = msgspec.json.decode(entry.body, type=Alert)
-                listen([Message(f"{alert.room}.alerts", alert.time, entry.sequence, alert)])
+                tell(entry.alert)
 
 
 def _subscribe_kafka(bootstrap: str, *, beginning: bool, json: bool) -> None:
     from pipeline.kafka import KafkaSettings
     from pipeline.kafka import subscribe as alerts
 
-    listen = _listener(json=json, quiet=False)
+    tell = _teller(json=json)
 
     async def run() -> None:
         async for alert in alerts(KafkaSettings(bootstrap=bootstrap), beginning=beginning):
-            listen([Message(f"{alert.room}.alerts", alert.time, 0, alert)])
+            tell(alert)
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run())
@@ -355,13 +364,11 @@ def export(
 ) -> None:
     """A clip, a table, or a .vital file from a recording."""
     from pipeline.export import export as write
-    from pipeline.replay import parse_moment
 
     reader = registry.open_reader(source)
-    begin = min((info.start for info in reader.streams()), default=0)
-    moments = [parse_moment(text, begin) if text else None for text in (start, end)]
+    first, last = _interval(reader, start, end)
     summary = write(
-        reader, target, start=moments[0], end=moments[1], streams=tuple(streams or ["*"]), overwrite=overwrite
+        reader, target, start=first, end=last, streams=tuple(streams or ["*"]), overwrite=overwrite
     )  # fmt: skip
     if json:
         show.json_line(summary)

@@ -9,7 +9,6 @@ import sys
 import threading
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from pipeline.alerts import AlertMachine, Origins
@@ -27,7 +26,7 @@ def alert(number: int, run: str = "") -> Alert:
 
 def written(path: Path) -> list[Alert]:
     reader = JournalReader(path)
-    found = [msgspec.json.decode(entry.body, type=Alert) for entry in reader.entries()]
+    found = [entry.alert for entry in reader.entries()]
     reader.close()
     return found
 
