@@ -305,6 +305,71 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Wall-clock nanoseconds at which it was given."""
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a command. Written to the journal before it is told."""
+
+    command: Command
+    done: bool
+    time: int
+    """Event time at which it was decided."""
+    reason: str = ""
+    """Why it was refused; empty where it was done."""
+    alerts: tuple[str, ...] = ()
+    """Ids of the alerts that it changed."""
+
+
+RunState = Literal["running", "stopped"]
+
+
+class StreamStatus(msgspec.Struct, frozen=True):
+    """Is a source stream alive?"""
+
+    name: str
+    messages: int
+    age_seconds: float
+    """Since its last message."""
+
+
+class ActiveAlert(msgspec.Struct, frozen=True):
+    """An alert that is signalled, latched or acknowledged now."""
+
+    alert_id: str
+    revision: int
+    code: str
+    priority: Priority
+    presence: SignalPresence
+    text: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A room's heartbeat: while it comes, Vigil is at work there. Its silence is an alarm of its own."""
+
+    room: str
+    case: str
+    topology: str
+    origin: Origin
+    state: RunState
+    run: str
+    """Tells the runs of one room apart."""
+    at: int
+    """Wall-clock nanoseconds at which this was said."""
+    next_seconds: float
+    """The next heartbeat is due after so long; three times that without one is silence."""
+    event_time: int
+    uptime_seconds: float
+    streams: tuple[StreamStatus, ...] = ()
+    conditions: tuple[str, ...] = ()
+    """Technical conditions of the engine that are true now, in words."""
+    active: tuple[ActiveAlert, ...] = ()
+    pause: str = ""
+    """The room's pause (an ``Inactivation``), empty where there is none."""
+    unpublished: int = 0
+    """Journal entries that the broker does not have yet."""
+    faults: tuple[str, ...] = ()
+    """What does not work now in the alert path itself: a disk or a broker that takes nothing."""
+    version: str = ""
+
+
 class Abstain(msgspec.Struct, frozen=True):
     """An operator's answer when it has none in time: it missed its deadline, is restarting, or declines."""
 
@@ -317,7 +382,7 @@ PAYLOADS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         VideoFrame, SyntheticFrame, Mask, Detection, ScenePatch, Waveform, Numeric, Event, Caption, AlertCondition,
-        Alert, Command, Abstain,
+        Alert, Command, Outcome, Status, Abstain,
     )
 }  # fmt: skip
 """Every payload type by name; recordings and topologies refer to payloads by these names."""
