@@ -8,9 +8,12 @@ await engine.run()
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
+import importlib.metadata
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,8 @@ from typing import Any
 from pipeline.drivers import LiveSource, OfflineFeed, SourceStep, drive
 from pipeline.edge import Edge, Policy, Wakeup
 from pipeline.errors import VigilError
-from pipeline.graph import ENGINE, Connection, Graph, Node, takes_conditions
-from pipeline.message import Abstain, AlertCondition, Message, Origin, Rule, VideoFrame
+from pipeline.graph import ENGINE, Connection, Graph, Node, engine_inputs, takes_conditions
+from pipeline.message import Abstain, AlertCondition, Message, Origin, Rule, Status, StreamStatus, VideoFrame
 from pipeline.metrics import EdgeMetrics, NodeMetrics
 from pipeline.operator import Context, Operator, is_async
 from pipeline.placement import LoopWorker, ProcessWorker, ThreadWorker, Worker, cuda_stream, no_context
@@ -79,6 +82,7 @@ class Engine:
         self.stopped = False
         self.listeners: dict[tuple[str, str], list[Listener]] = {}
         self.condition_inputs: list[tuple[Step, int]] = []
+        self.told_inputs: dict[tuple[str, str], tuple[Step, int]] = {}
         self.condition_listeners: list[Listener] = []
         self.active: dict[tuple[str, str], Message[AlertCondition]] = {}
         """Technical conditions that are true now, by code and subject."""
@@ -88,6 +92,7 @@ class Engine:
         self.clock: Clock = WallClock() if live else ReplayClock(0, self.options.speed)
         self._sequences: dict[str, int] = {}
         self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._sources: list[LiveSource] = []
         self.offline: OfflineFeed | None = None
         self.watch: Watch | None = None
@@ -118,7 +123,7 @@ class Engine:
             VigilError: where an operator cannot start, a recording breaks off with an error, or the run comes to a
                 standstill; the message names the operator or edge.
         """
-        self._stop = asyncio.Event()
+        self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
         if self.stopped:
             self._stop.set()
         try:
@@ -151,8 +156,7 @@ class Engine:
         for connection in self.graph.connections:
             self._connect(connection, connection.name in feedback, needs)
         for node in self.graph.nodes.values():
-            if port := takes_conditions(node.operator):
-                self._connect_engine(self.steps[node.name], port)
+            self._connect_engine(self.steps[node.name], node.operator)
         for (name, port), listeners in self.listeners.items():
             for listener in listeners:
                 nothing: Callable[[Any], None] = lambda _: None  # noqa: E731
@@ -165,6 +169,8 @@ class Engine:
         """A new instance of the node's operator, with its context."""
         operator = node.operator(node.config, name=node.name)
         operator.context = self.context()
+        if node.operator.told and not self.deterministic:
+            operator.context.tell = functools.partial(self.tell, node.name)
         return operator
 
     def context(self) -> Context:
@@ -181,8 +187,7 @@ class Engine:
                 step.operator.setup()
             return step
         ports = [connection.input for connection in self.graph.into(node.name)]
-        if port := takes_conditions(node.operator):
-            ports.append(port)
+        ports.extend(engine_inputs(node.operator))
         worker = self._worker(node)
         return InlineStep(self, node, ports) if worker is None else WorkerStep(self, node, ports, worker)
 
@@ -262,16 +267,20 @@ class Engine:
         self.edges.append(edge)
         return edge
 
-    def _connect_engine(self, target: Step, port: str) -> None:
-        """The engine's own conditions are one more input, whose end nobody waits for."""
-        index = len(target.ports) - 1
-        target.feedback.add(index)
-        if target.gate is not None:
-            target.gate.close(index)
-        if isinstance(target, WorkerStep):
-            edge = self._edge(f"{ENGINE}.conditions->{target.name}.{port}", target, index, CAPACITY, "block")
-            self.feedback_edges.append(edge)
-        self.condition_inputs.append((target, index))
+    def _connect_engine(self, target: Step, operator: type[Operator]) -> None:
+        """What the engine feeds are further inputs, whose end nobody waits for."""
+        ports = engine_inputs(operator)
+        for index, port in enumerate(ports, start=len(target.ports) - len(ports)):
+            target.feedback.add(index)
+            if target.gate is not None:
+                target.gate.close(index)
+            if isinstance(target, WorkerStep):
+                edge = self._edge(f"{ENGINE}.{port}->{target.name}.{port}", target, index, CAPACITY, "block")
+                self.feedback_edges.append(edge)
+            if port == takes_conditions(operator):
+                self.condition_inputs.append((target, index))
+            else:
+                self.told_inputs[target.name, port] = (target, index)
 
     # -- play
 
@@ -389,13 +398,47 @@ class Engine:
         for listener in self.condition_listeners:
             listener([message])
         for target, index in self.condition_inputs:
-            if target.name == subject and condition.present:
-                continue  # the one that failed cannot be told of it
-            if isinstance(target, InlineStep):
-                target.receive(index, [message])
-            else:
-                target.edges[index].push([message])
+            if target.name != subject or not condition.present:  # the one that failed cannot be told of it
+                _give(target, index, message)
         return message
+
+    # -- what comes from outside
+
+    def tell(self, node: str, port: str, payload: Any) -> None:
+        """Put a payload on an input that ``node`` lets itself be told by. From any thread; not after the end."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._told, node, port, payload, self.clock.now())
+
+    def _told(self, node: str, port: str, payload: Any, time: int) -> None:
+        if not self.ready:
+            log.warning("%s: came outside the run and is left out: %s", node, type(payload).__name__)
+            return
+        target, index = self.told_inputs[node, port]
+        stream = f"{ENGINE}.{port}"
+        sequence = self._sequences[stream] = self._sequences.get(stream, -1) + 1
+        _give(target, index, Message(stream, max(time, target.last_time), sequence, payload, self.origin()))
+
+    def heartbeat(self, seconds: float) -> None:
+        """Tell the run's status to whoever carries it; the next one follows after ``seconds``."""
+        listeners = [node for node, port in self.told_inputs if port == "status"]
+        if listeners and not self.deterministic:
+            status = self.status(seconds)
+            for node in listeners:
+                # At the event time that its input has reached: a heartbeat makes no timer fire.
+                self._told(node, "status", status, 0)
+
+    def status(self, seconds: float) -> Status:
+        """What subscribers are told about this run."""
+        return Status(
+            room=self.room, case=self.options.case, topology=self.graph.name, origin=self.origin(), state="running",
+            run="", at=time.time_ns(), next_seconds=seconds, event_time=self.clock.now(),
+            uptime_seconds=round((stamp() - self.started) / 1e9, 3),
+            streams=tuple(StreamStatus(name, count, round(age, 3)) for name, age, count in self.stream_ages()),
+            conditions=tuple(message.payload.text for message in self.active.values()),
+            version=importlib.metadata.version("vigil"),
+        )  # fmt: skip
 
     def origin(self) -> Origin:
         """What this run's data is: ``live`` among devices, else what the recording or simulation says of itself."""
@@ -421,3 +464,11 @@ class Engine:
             if isinstance(step, SourceStep):
                 for stream in step.streams.values():
                     yield stream.name, (now - stream.arrived) / 1e9, stream.count
+
+
+def _give(target: Step, index: int, message: Message[Any]) -> None:
+    """Hand one message of the engine's own to a step."""
+    if isinstance(target, InlineStep):
+        target.receive(index, [message])
+    else:
+        target.edges[index].push([message])

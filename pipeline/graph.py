@@ -195,8 +195,10 @@ class Graph:
             raise TopologyError(f"there is no operator named {name!r}", where=where, mend=nearest(name, self.nodes))
         ports = getattr(self.nodes[name].operator, f"{side}s")
         if not port:
-            if len(ports) == 1:
-                return name, next(iter(ports))
+            # What the engine or people feed is connected only by name.
+            usual = [known for known in ports if known not in self.nodes[name].operator.told]
+            if len(usual) == 1:
+                return name, usual[0]
             known = ", ".join(f"{name}.{known}" for known in ports) or f"none: it has no {side}s"
             raise TopologyError(f"{name!r} has {len(ports)} {side}s: say which", where=where, mend=f"one of {known}")
         if port not in ports:
@@ -295,6 +297,12 @@ def takes_conditions(operator: type[Operator]) -> str:
         if carries(port, AlertCondition) and not operator.outputs.keys() & {"conditions"}:
             return port.name
     return ""
+
+
+def engine_inputs(operator: type[Operator]) -> list[str]:
+    """The inputs that the engine itself feeds: its own technical conditions, and what comes from outside."""
+    conditions = takes_conditions(operator)
+    return [*([conditions] if conditions else []), *operator.told]
 
 
 def option_error(error: pydantic.ValidationError, operator: type[Operator], where: str, name: str) -> TopologyError:

@@ -23,13 +23,15 @@ from typing import Literal
 import msgspec
 
 from pipeline.errors import RecordingError, VigilError
-from pipeline.message import Alert
+from pipeline.message import Alert, Outcome, Status
 from pipeline.metrics import Histogram
 from pipeline.time import stamp
 
 log = logging.getLogger("vigil.journal")
 
-EntryKind = Literal["alert", "suppressed"]
+EntryKind = Literal["alert", "suppressed", "command"]
+Item = tuple[EntryKind | Literal["status"], Alert | Outcome | Status, int]
+"""What waits for the disk: kind, content, and the stamp at which it came."""
 GROUP = 4096
 """Entries that are committed together at most."""
 CAPACITY = 200_000
@@ -40,6 +42,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS entries (
     sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL, alert_id TEXT NOT NULL, revision INTEGER NOT NULL,
     journaled INTEGER NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL, UNIQUE (alert_id, revision));
+CREATE TABLE IF NOT EXISTS status (room TEXT PRIMARY KEY, body BLOB NOT NULL);
 """
 
 
@@ -51,13 +54,18 @@ class Entry(msgspec.Struct, frozen=True):
     journaled: int
     """Wall-clock nanoseconds at which its group was handed to the disk."""
     body: bytes
-    """The alert as JSON."""
+    """The alert, or what became of the command, as JSON."""
     digest: bytes
 
     @property
     def alert(self) -> Alert:
         """The alert itself."""
         return msgspec.json.decode(self.body, type=Alert)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of a command."""
+        return msgspec.json.decode(self.body, type=Outcome)
 
 
 def chained(previous: bytes, sequence: int, kind: str, journaled: int, body: bytes) -> bytes:
@@ -80,7 +88,7 @@ class Journal:
         self.error = ""
         """Why the disk takes nothing now; empty while it does."""
         self._listeners: list[Callable[[int], None]] = []
-        self._queue: queue.SimpleQueue[tuple[EntryKind, Alert, int] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = path.with_name(path.name + ".lock").open("w")
@@ -105,11 +113,20 @@ class Journal:
         self._thread = threading.Thread(target=self._serve, name="vigil-journal", daemon=True)
         self._thread.start()
 
-    def append(self, kind: EntryKind, alert: Alert) -> None:
-        """Hand an alert to the writer; never waits. Raises ``VigilError`` where the disk has failed for too long."""
+    def append(self, kind: EntryKind, content: Alert | Outcome) -> None:
+        """Hand an entry to the writer; never waits. Raises ``VigilError`` where the disk has failed for too long."""
         if self._queue.qsize() >= CAPACITY:
             raise VigilError(f"takes nothing: {self.error}", where=str(self.path), mend="make room on the disk")
-        self._queue.put((kind, alert, stamp()))
+        self._queue.put((kind, content, stamp()))
+
+    def note_status(self, status: Status) -> None:
+        """Keep the newest status of the room beside the entries; it is no part of the chain."""
+        self._queue.put(("status", status, stamp()))
+
+    @property
+    def sequence(self) -> int:
+        """Of the newest entry on the disk."""
+        return self._sequence
 
     def on_commit(self, listener: Callable[[int], None]) -> None:
         """Call ``listener`` with the last sequence after every commit, from the writer's thread."""
@@ -141,17 +158,26 @@ class Journal:
             if ended:
                 return
 
-    def _commit(self, group: list[tuple[EntryKind, Alert, int]]) -> None:
-        encoded = [(kind, alert, msgspec.json.encode(alert)) for kind, alert, _ in group]
+    def _commit(self, group: list[Item]) -> None:
+        statuses = [
+            (content.room, msgspec.json.encode(content)) for _, content, _ in group if isinstance(content, Status)
+        ]
+        entries = [(kind, content, entered) for kind, content, entered in group if not isinstance(content, Status)]
+        encoded = [(kind, content, msgspec.json.encode(content)) for kind, content, _ in entries]
         while True:
             sequence, digest, rows, now = self._sequence, self._digest, [], time.time_ns()
-            for kind, alert, body in encoded:
+            for kind, content, body in encoded:
                 sequence += 1
                 digest = chained(digest, sequence, kind, now, body)
-                rows.append((sequence, kind, alert.alert_id, alert.revision, now, body, digest))
+                # A command may come twice, an alert's revision may not.
+                alert_id, revision = (
+                    (content.alert_id, content.revision) if isinstance(content, Alert) else ("", sequence)
+                )
+                rows.append((sequence, kind, alert_id, revision, now, body, digest))
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                self._database.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", statuses)
                 self._database.execute("COMMIT")
                 break
             except sqlite3.Error as error:
@@ -163,11 +189,11 @@ class Journal:
                     self._database.execute("ROLLBACK")
                 time.sleep(RETRY_SECONDS)
         self._sequence, self._digest, self.error = sequence, digest, ""
-        self.committed += len(group)
+        self.committed += len(entries)
         done = stamp()
-        for _, _, entered in group:
+        for _, _, entered in entries:
             self.durable.observe(done - entered)
-        for listener in self._listeners:
+        for listener in self._listeners if entries else ():
             listener(sequence)
 
 
@@ -213,6 +239,18 @@ class JournalReader:
                 yield entry
             if self.last() == after:
                 time.sleep(seconds)
+
+    def status(self, room: str = "") -> Status | None:
+        """The newest heartbeat of a room (any, where not given); None where there is none."""
+        try:
+            row = self._database.execute(
+                "SELECT CAST(body AS BLOB) FROM status WHERE ? IN ('', room) ORDER BY room", (room,)
+            ).fetchone()
+            return None if row is None else msgspec.json.decode(row[0], type=Status)
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            if "no such table" in str(error):  # written before there were heartbeats
+                return None
+            raise RecordingError(f"is damaged: {error}", where=f"{self.path}: status") from None
 
     def verify(self) -> tuple[int, str]:
         """Walk the chain: number of sound entries, and what is wrong behind them (empty where nothing is)."""

@@ -148,6 +148,9 @@ class Context:
     """True in a replay: nothing may leave the run, no broker, no commands."""
     replay: str = ""
     """The command prefix that replays this run, for evidence."""
+    tell: Callable[[str, Any], None] | None = None
+    """Puts a payload on an input that the operator names in ``told``, from any thread. None in replays and in other
+    processes: nothing reaches a run from outside there."""
 
 
 class Operator:
@@ -161,6 +164,9 @@ class Operator:
     version: ClassVar[str] = "1"
     align: ClassVar[Join | None] = None
     """How several inputs are joined; None means one handler a port."""
+    told: ClassVar[tuple[str, ...]] = ()
+    """Optional inputs that are given messages from outside the graph, by ``context.tell`` and by the engine (which
+    tells ``status`` every few seconds)."""
     accepts_synthetic: ClassVar[bool] = False
     """True only for what shows or stores generated pictures; perception and alerting must leave it False."""
 

@@ -21,6 +21,10 @@ LAG = 0.25
 """Seconds by which a tick may be late before the loop counts as held up."""
 
 
+HEARTBEAT_SECONDS = 5.0
+"""Between two statuses."""
+
+
 class StalledError(VigilError):
     """The run has come to a standstill; the message names the edge that starves."""
 
@@ -34,6 +38,7 @@ class Watch:
         self.progress = (-1, stamp())
         self.beat = stamp()
         self.longest_lag = 0
+        self.heartbeat_due = 0
 
     async def run(self, sources: list[LiveSource]) -> None:
         """Until cancelled. Raises ``StalledError`` where the sources have ended and nothing moves any more."""
@@ -47,6 +52,9 @@ class Watch:
                 for source in sources:
                     source.silent(time)
             self.blocked(now)
+            if now >= self.heartbeat_due:
+                self.heartbeat_due = now + int(HEARTBEAT_SECONDS * 1e9)
+                self.engine.heartbeat(HEARTBEAT_SECONDS)
             if self.draining:
                 self.standstill(now)
 
