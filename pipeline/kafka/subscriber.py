@@ -33,23 +33,22 @@ async def _consumer(settings: KafkaSettings, topic: str, *, beginning: bool) -> 
         **settings.client(), enable_auto_commit=False, auto_offset_reset="earliest" if beginning else "latest"
     )
     try:
-        await ensure_topics(settings)
-        await consumer.start()
-        numbers = await consumer._client.fetch_all_metadata()
-        partitions = [TopicPartition(topic, number) for number in numbers.partitions_for_topic(topic)]
-        consumer.assign(partitions)
-        if not beginning:  # "now" is when this returns, not when the first fetch happens to be answered
-            for partition, offset in (await consumer.end_offsets(partitions)).items():
-                consumer.seek(partition, offset)
-    except (KafkaError, OSError) as error:
+        try:
+            await ensure_topics(settings)
+            await consumer.start()
+            numbers = await consumer._client.fetch_all_metadata()
+            partitions = [TopicPartition(topic, number) for number in numbers.partitions_for_topic(topic)]
+            consumer.assign(partitions)
+            if not beginning:  # "now" is when this returns, not when the first fetch happens to be answered
+                for partition, offset in (await consumer.end_offsets(partitions)).items():
+                    consumer.seek(partition, offset)
+        except (KafkaError, OSError) as error:
+            mend = "is the broker up? `vigil broker start` runs one"
+            raise VigilError(f"cannot be reached: {error}", where=settings.bootstrap, mend=mend) from None
+        yield consumer
+    finally:  # also where it was cancelled while it connected
         with contextlib.suppress(KafkaError, OSError):
             await consumer.stop()
-        mend = "is the broker up? `vigil broker start` runs one"
-        raise VigilError(f"cannot be reached: {error}", where=settings.bootstrap, mend=mend) from None
-    try:
-        yield consumer
-    finally:
-        await consumer.stop()
 
 
 async def _decoded(consumer: AIOKafkaConsumer, kind: Any) -> AsyncIterator[Any]:
