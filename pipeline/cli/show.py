@@ -87,3 +87,8 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     for row in rows:
         grid.add_row(*(escape(str(cell)) for cell in row))
     out.print(grid)
+
+
+def cell(value: float | None) -> str:
+    """A figure in a table: four digits, empty where there is none."""
+    return "" if value is None else f"{value:,.4g}"

@@ -1,0 +1,77 @@
+"""Commands about this machine: broker, bench, schema."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from pipeline import registry
+from pipeline.cli import show
+from pipeline.cli.common import Json
+from pipeline.errors import VigilError, nearest
+
+broker_app = typer.Typer(no_args_is_help=True, help="A genuine Apache Kafka broker on this machine (Java and Maven).")
+BrokerFolder = Annotated[Path, typer.Option(help="Where it keeps its data.")]
+
+
+@broker_app.command("start")
+def broker_start(
+    folder: BrokerFolder = Path("data/kafka"),
+    port: Annotated[int, typer.Option(help="Of the first node.")] = 9092,
+    nodes: Annotated[int, typer.Option(help="1, or 3 for a cluster.", min=1, max=3)] = 1,
+) -> None:
+    """Start it and leave it running."""
+    from pipeline.broker import Broker
+
+    broker = Broker(folder.absolute(), nodes=nodes, port=port)
+    with show.err.status("starting Kafka") if show.err.is_terminal else contextlib.nullcontext():
+        broker.start()
+    show.out.print(f"Kafka is up at {broker.bootstrap}; end it with `vigil broker stop --folder {folder}`")
+
+
+@broker_app.command("stop")
+def broker_stop(folder: BrokerFolder = Path("data/kafka")) -> None:
+    """End what `start` left running."""
+    from pipeline.broker import stop_running
+
+    show.out.print(f"{stop_running(folder.absolute())} nodes ended")
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="engine, theatre")],
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds instead of minutes; figures are rougher.")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure, beside a named baseline in the same run. Exit code 1 where a goal is not met."""
+    from pipeline.bench import BenchOptions
+    from pipeline.bench.document import document
+
+    entry = registry.names("benches").get(name)
+    if entry is None:
+        raise VigilError(f"there is no bench {name!r}", mend=nearest(name, registry.names("benches")))
+    with show.err.status("measuring") if show.err.is_terminal else contextlib.nullcontext():
+        rows = entry.load()(BenchOptions(quick=quick, seed=seed))
+    found = document(name, ["vigil", *sys.argv[1:]], seed, rows)
+    if json:
+        show.json_line(found)
+    else:
+        cells = [
+            [row.name, f"{row.value:,.4g} {row.unit}", row.baseline_name, show.cell(row.baseline), show.cell(row.ratio),
+             row.goal, {True: "met", False: "NOT MET", None: ""}[row.met]]
+            for row in rows
+        ]  # fmt: skip
+        show.table(f"{name} on {found['machine']}", ["what", "value", "beside", "", "ratio", "goal", ""], cells)
+    sys.exit(1 if any(row.met is False for row in rows) else 0)
+
+
+def schema() -> None:
+    """JSON Schema of topology files, for editors."""
+    from pipeline.topology import schema as topology_schema
+
+    print(msgspec.json.format(msgspec.json.encode(topology_schema()), indent=2).decode())

@@ -1,0 +1,97 @@
+"""What several commands share: options, and how alerts are told."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli import show
+from pipeline.errors import TopologyError, VigilError, nearest
+from pipeline.message import Alert, Message
+from pipeline.reader import Reader
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, one document a line, for programs.")]
+Setting = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for ${NAME} in the topology.")]
+TopologyName = Annotated[str, typer.Option("--topology", "-t", help="A topology file, or the name of a shipped one.")]
+
+
+def values_of(settings: list[str] | None) -> dict[str, str]:
+    """``--set NAME=VALUE`` as a mapping. Raises ``VigilError``."""
+    pairs = [setting.partition("=") for setting in settings or []]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise VigilError(f"--set {name} has no value", mend="write --set NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def topology_path(name: str) -> Path:
+    """A file as it is given, or a shipped topology by its name. Raises ``TopologyError``."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = Path(str(importlib.resources.files("topologies")))
+    shipped = {file.stem: file for file in folder.glob("*.yaml")}
+    if name in shipped:
+        return shipped[name]
+    raise TopologyError("there is no such topology", where=name, mend=nearest(path.stem, shipped))
+
+
+def parse_speed(text: str) -> float:
+    try:
+        speed = float("inf") if text == "max" else float(text)
+    except ValueError:
+        speed = 0.0
+    if not speed > 0:
+        raise VigilError(f"--speed {text!r} is not a speed", mend="write 1, 10, 0.5 or max")
+    return speed
+
+
+def teller(*, json: bool) -> Callable[[Alert], None]:
+    """How one revision of an alert is told on standard output."""
+
+    def tell(alert: Alert) -> None:
+        if json:
+            show.json_line({"alert": alert})
+            return
+        show.out.print(show.alert_line(alert), soft_wrap=True)
+        if alert.phase == "start" and (evidence := show.evidence_line(alert)):
+            show.out.print(f"[dim]{evidence}[/]", soft_wrap=True)
+
+    return tell
+
+
+def listener(*, json: bool) -> Callable[[Sequence[Message[Any]]], None]:
+    tell = teller(json=json)
+
+    def listen(batch: Sequence[Message[Any]]) -> None:
+        for message in batch:
+            tell(message.payload)
+
+    return listen
+
+
+def interval(reader: Reader, start: str, end: str) -> tuple[int | None, int | None]:
+    """``--from`` and ``--to`` as event times (ns), None where not given. Raises ``VigilError``."""
+    from pipeline.replay import parse_moment
+
+    begin = min((info.start for info in reader.streams()), default=0)
+    return parse_moment(start, begin) if start else None, parse_moment(end, begin) if end else None
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+def alert_nodes(graph: Any) -> list[str]:
+    return [
+        name for name, node in graph.nodes.items()
+        if "alerts" in node.operator.outputs and Alert in node.operator.outputs["alerts"].types
+    ]  # fmt: skip

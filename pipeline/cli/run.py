@@ -1,0 +1,150 @@
+"""Commands that run a graph: replay, launch, demo."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import registry
+from pipeline.cli import show
+from pipeline.cli.common import (
+    Json,
+    Setting,
+    TopologyName,
+    alert_nodes,
+    interval,
+    listener,
+    parse_speed,
+    stop_on_signals,
+    teller,
+    topology_path,
+    values_of,
+)
+
+
+def replay(
+    source: Annotated[Path, typer.Argument(help=".mcap, .vital, WFDB (.hea), .csv, a video, or a theatre case.")],
+    topology: TopologyName = "",
+    speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "1",
+    start: Annotated[str, typer.Option("--from", help="605, 10m5s, 0:10:05 after the start, or an ISO time.")] = "",
+    end: Annotated[str, typer.Option("--to", help="As --from.")] = "",
+    digest: Annotated[bool, typer.Option("--digest", help="Print only the digest of the alerts.")] = False,
+    settings: Setting = None,
+    json: Json = False,
+) -> None:
+    """Play a recorded case through a topology: the same alerts, bit for bit, at any speed.
+
+    Nothing leaves the run: no broker is told and no journal is written.
+    """
+    from pipeline.alerts import Digest
+    from pipeline.replay import Replay, topology_for
+    from pipeline.topology import load
+
+    times = parse_speed(speed)
+    reader = registry.open_reader(source)
+    path = topology_path(topology or topology_for(reader))
+    values = {"CASE": str(source), "VIDEO": str(source), **values_of(settings)}
+    graph = load(path, values)
+    first, last = interval(reader, start, end)
+    found = Digest()
+    with tempfile.TemporaryDirectory(prefix="vigil-replay-") as folder:
+        command = f"vigil replay {source.name} --topology {path.stem}"
+        play = Replay(
+            reader, graph, speed=times, start=first, end=last, data=Path(folder), command=command
+        )  # fmt: skip
+        for node in alert_nodes(graph):
+            play.engine.listen(node, "alerts", found)
+            if not digest:
+                play.engine.listen(node, "alerts", listener(json=json))
+
+        async def run() -> Any:
+            stop_on_signals(play.engine.stop)
+            return await play.run(found.result)
+
+        summary = asyncio.run(run())
+    reader.close()
+    if digest and not json:
+        print(summary.digest)
+    elif json:
+        show.json_line({"summary": summary, "suppressed": found.suppressed})
+    else:
+        show.out.print(
+            f"{summary.messages:,} messages, {summary.event_seconds:,.0f} s of {source.name} in "
+            f"{summary.wall_seconds:.1f} s ({summary.times_real_time:,.0f}x real time): "
+            f"[bold]{summary.alerts} alerts[/], {found.suppressed} withheld\ndigest {summary.digest}"
+        )
+        for warning in summary.warnings:
+            show.err.print(f"[yellow]note:[/] {warning}", soft_wrap=True)
+    if play.engine.stopped:
+        sys.exit(130)
+
+
+def launch(
+    topology: Annotated[str, typer.Argument(help="A topology file, or the name of a shipped one.")],
+    room: Annotated[str, typer.Option(help="Name of the room; the topology's own where not given.")] = "",
+    data: Annotated[Path, typer.Option(help="Where recordings are written.")] = Path("data"),
+    port: Annotated[int, typer.Option(help="Loopback port of /healthz, /readyz, /metrics, /status; 0 any.")] = 9464,
+    kafka: Annotated[str, typer.Option(help="host:port of a broker that alerts are carried to.")] = "",
+    settings: Setting = None,
+    json: Json = False,
+) -> None:
+    """Run a topology on this machine until its sources end, or until Ctrl-C or SIGTERM."""
+    from pipeline.alerts import Digest
+    from pipeline.engine import Engine, RunOptions
+    from pipeline.health import served
+    from pipeline.topology import load
+
+    values = ({"KAFKA": kafka} if kafka else {}) | values_of(settings)
+    graph = load(topology_path(topology), values)
+    engine = Engine(graph, RunOptions(room=room, data=data))
+    found = Digest()
+    for node in alert_nodes(graph):
+        engine.listen(node, "alerts", found)
+        engine.listen(node, "alerts", listener(json=json))
+
+    async def run() -> None:
+        stop_on_signals(engine.stop)
+        async with served(engine, port=port) as bound:
+            if not json:
+                show.err.print(f"{show.NOTICE}  {graph.name} in {engine.room}, http://127.0.0.1:{bound}/status")
+            await engine.run()
+
+    asyncio.run(run())
+    if json:
+        show.json_line({"summary": {"alerts": found.count, "suppressed": found.suppressed}})
+    else:
+        show.err.print(f"{found.count} alerts, {found.suppressed} withheld")
+
+
+def demo(
+    case: Annotated[str, typer.Argument(help="A shipped case (eventful, uneventful) or a case file.")] = "eventful",
+    json: Json = False,
+) -> None:
+    """A simulated operation in real time, alerts told over a genuine Apache Kafka broker, and the score.
+
+    Exit code 1 where a planted event was missed or an alert was false.
+    """
+    from pipeline.topology import load
+
+    def say(line: str) -> None:
+        show.err.print(f"[dim]{line}[/]", soft_wrap=True)
+
+    run = registry.names("demos")["theatre"].load()
+    say(f"{show.NOTICE} Everything in this demo is simulated.")
+    found = asyncio.run(run(case, lambda values: load(topology_path("theatre"), values), teller(json=json), say))
+    if json:
+        show.json_line({"summary": found})
+    else:
+        rows = [
+            [m["kind"], m["code"], "yes" if m["found"] else "NO", show.cell(m["delay_seconds"])]
+            for m in found["matches"]
+        ]
+        show.table("\nplanted", ["event", "told as", "found", "seconds after onset"], rows)
+        plain = {name: value for name, value in found.items() if not isinstance(value, list)}
+        show.table("\nsummary", ["", ""], [[name.replace("_", " "), value] for name, value in plain.items()])
+    sys.exit(1 if found["missed"] or found["false"] else 0)
