@@ -13,8 +13,8 @@ app = typer.Typer(
 )  # fmt: skip
 
 PANELS = {
-    "Run": (run.demo, run.launch, run.replay),
-    "Alerts": (alerts.subscribe, alerts.verify),
+    "Run": (run.demo, run.launch, run.replay, run.record),
+    "Alerts": (alerts.subscribe, alerts.acknowledge, alerts.pause, alerts.resume, alerts.verify),
     "Recordings": (recordings.inspect, recordings.export, recordings.simulate),
     "This machine": (box.bench, box.schema),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.resources
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,3 +97,35 @@ def alert_nodes(graph: Any) -> list[str]:
         name for name, node in graph.nodes.items()
         if "alerts" in node.operator.outputs and Alert in node.operator.outputs["alerts"].types
     ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def told_from(journal: Path, tell: Callable[[Alert], None]) -> Iterator[None]:
+    """While inside, tell every alert that comes into a journal, which may not exist yet; at the end, what is left."""
+    from pipeline.journal import JournalReader
+
+    stopping = threading.Event()
+    after = JournalReader(journal).last() if journal.is_file() else 0
+
+    def follow() -> None:
+        nonlocal after
+        while not journal.is_file():
+            if stopping.wait(0.05):
+                return
+        reader = JournalReader(journal)
+        ended = False
+        while not ended:
+            ended = stopping.wait(0.05)  # looks once more after the end
+            for entry in reader.entries(after):
+                after = entry.sequence
+                if entry.kind == "alert":
+                    tell(entry.alert)
+        reader.close()
+
+    thread = threading.Thread(target=follow, name="vigil-tell", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(10.0)

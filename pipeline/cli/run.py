@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.cli.common import (
     parse_speed,
     stop_on_signals,
     teller,
+    told_from,
     topology_path,
     values_of,
 )
@@ -93,7 +95,10 @@ def launch(
     settings: Setting = None,
     json: Json = False,
 ) -> None:
-    """Run a topology on this machine until its sources end, or until Ctrl-C or SIGTERM."""
+    """Run a topology on this machine until its sources end, or until Ctrl-C or SIGTERM.
+
+    What is told here is in the journal already; where an alerts node has none, it is told directly.
+    """
     from pipeline.alerts import Digest
     from pipeline.engine import Engine, RunOptions
     from pipeline.health import served
@@ -103,9 +108,14 @@ def launch(
     graph = load(topology_path(topology), values)
     engine = Engine(graph, RunOptions(room=room, data=data))
     found = Digest()
+    journals = []
     for node in alert_nodes(graph):
         engine.listen(node, "alerts", found)
-        engine.listen(node, "alerts", listener(json=json))
+        journal = getattr(graph.nodes[node].config, "journal", "")
+        if journal:
+            journals.append(data / journal)
+        else:
+            engine.listen(node, "alerts", listener(json=json))
 
     async def run() -> None:
         stop_on_signals(engine.stop)
@@ -114,11 +124,48 @@ def launch(
                 show.err.print(f"{show.NOTICE}  {graph.name} in {engine.room}, http://127.0.0.1:{bound}/status")
             await engine.run()
 
-    asyncio.run(run())
+    with contextlib.ExitStack() as stack:
+        for path in journals:
+            stack.enter_context(told_from(path, teller(json=json)))
+        asyncio.run(run())
     if json:
         show.json_line({"summary": {"alerts": found.count, "suppressed": found.suppressed}})
     else:
         show.err.print(f"{found.count} alerts, {found.suppressed} withheld")
+
+
+def record(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(help="rtsp://..., srt://..., v4l2:/dev/video0, decklink:0, mllp:2575, a recording, a case."),
+    ] = None,
+    target: Annotated[Path, typer.Option("--out", "-o", help="The .mcap to write; a taken name gets a number.")] = Path(
+        "recording.mcap"
+    ),
+    topology: Annotated[str, typer.Option("--topology", "-t", help="Record all sources of this topology.")] = "",
+    duration: Annotated[str, typer.Option("--for", help="90, 10m, 0:10:00; until Ctrl-C where not given.")] = "",
+    room: Annotated[str, typer.Option(help="Name of the room.")] = "room",
+    settings: Setting = None,
+    json: Json = False,
+) -> None:
+    """Record streams: what the devices send, unchanged, with its times. A recording cut off by a crash still opens.
+
+    Example: vigil record rtsp://camera/stream mllp:2575 --out case.mcap --for 2h
+    """
+    from pipeline.cli.recorder import recording_graph, run_recording
+    from pipeline.replay import parse_moment
+
+    graph = recording_graph(sources or [], topology and topology_path(topology), values_of(settings), target)
+    seconds = (parse_moment(duration, 0) or 0) / 1e9 if duration else None
+    found = run_recording(graph, target, room, seconds)
+    if json:
+        show.json_line({"recording": found})
+    else:
+        show.out.print(
+            f"wrote {found['path']}: {found['messages']:,} messages of {len(found['streams'])} streams, "
+            f"{found['bytes'] / 1e6:,.1f} MB in {found['seconds']:.0f} s"
+        )
+    sys.exit(0 if found["messages"] else 1)
 
 
 def demo(

@@ -12,12 +12,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from pipeline.errors import VigilError
-from pipeline.message import Alert
+from pipeline.message import Alert, Status
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 NOTICE = "Vigil informs. It is never the only alarm."
+SILENT_SECONDS = 10.0
+"""A stream that has given nothing for so long is shown as silent."""
 COLOURS = {"high": "bold red", "medium": "yellow", "low": "cyan", "info": "dim"}
 PHASES = {"start": "ALERT", "update": "update", "escalate": "UNANSWERED", "signal": "signal", "end": "ended"}
 
@@ -69,6 +71,23 @@ def evidence_line(alert: Alert) -> str:
         pieces.append(f"{piece.stream} {seconds:.0f} s {values} {piece.unit} {piece.note}".rstrip())
     rule = alert.condition.rule
     return escape(f"    {rule.name} {rule.version} ({rule.digest})  " + "; ".join(pieces)) if pieces else ""
+
+
+def status_line(status: Status) -> str:
+    """A room's heartbeat for people, in rich's markup."""
+    silent = [stream.name for stream in status.streams if stream.age_seconds > SILENT_SECONDS]
+    parts = [
+        f"[dim]{moment(status.at)}[/] {escape(status.room)} {status.state}", f"{len(status.streams)} streams",
+        f"{len(status.active)} active alerts",
+    ]  # fmt: skip
+    if status.origin != "live":
+        parts.insert(1, f"[magenta]{status.origin.upper()}[/]")
+    if silent:
+        parts.append(f"[yellow]silent: {escape(', '.join(silent[:3]))}{' ...' if len(silent) > 3 else ''}[/]")
+    parts.extend(f"[bold red]{escape(fault)}[/]" for fault in status.faults)
+    if status.pause:
+        parts.append(f"[blue]{status.pause.replace('_', ' ')}[/]")
+    return ", ".join(parts)
 
 
 def progress(label: str) -> Progress:
