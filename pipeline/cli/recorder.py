@@ -83,20 +83,26 @@ def run_recording(graph: Graph, target: Path, room: str, seconds: float | None) 
     """Record until the sources end, ``seconds`` are over, or Ctrl-C. Gives the summary as plain values."""
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
     engine = Engine(graph, RunOptions(room=room, case=target.stem, data=target.absolute().parent))
-    began = stamp()
+    began = 0  # the stamp of the first message: devices take their time to start
+
+    def elapsed() -> float:
+        return (stamp() - began) / 1e9 if began else 0.0
 
     async def run() -> Path:
+        nonlocal began
         stop_on_signals(engine.stop)
         running = asyncio.create_task(engine.run())
         recorder: Any = None
         with show.err.status("") if show.err.is_terminal else contextlib.nullcontext() as line:
             while not running.done():
                 await asyncio.wait({running}, timeout=0.5)
+                if not began and any(engine.stream_ages()):
+                    began = stamp()
                 if recorder is None and engine.ready:
                     recorder = engine.steps["recorder"].worker.operator  # type: ignore[attr-defined]
                 if line is not None and recorder is not None:
-                    line.update(_progress(engine, recorder.path, (stamp() - began) / 1e9))
-                if seconds is not None and (stamp() - began) / 1e9 > seconds:
+                    line.update(_progress(engine, recorder.path, elapsed()))
+                if seconds is not None and elapsed() > seconds:
                     engine.stop()
         await running
         path: Path = recorder.path if recorder is not None else target
@@ -106,7 +112,7 @@ def run_recording(graph: Graph, target: Path, room: str, seconds: float | None) 
     streams = [name for name, _, _ in engine.stream_ages()]
     return {
         "path": str(path), "messages": sum(count for _, _, count in engine.stream_ages()), "streams": streams,
-        "bytes": path.stat().st_size if path.exists() else 0, "seconds": round((stamp() - began) / 1e9, 3),
+        "bytes": path.stat().st_size if path.exists() else 0, "seconds": round(elapsed(), 3),
         "origin": engine.origin(), "dropped": sum(edge.dropped for edge in engine.edge_metrics()),
     }  # fmt: skip
 
