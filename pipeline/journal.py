@@ -99,6 +99,8 @@ class Journal:
         except OSError as error:
             raise VigilError(f"cannot be written: {error.strerror}", where=str(path)) from None
         try:
+            if not path.exists():
+                _create(path)
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
@@ -195,6 +197,19 @@ class Journal:
             self.durable.observe(done - entered)
         for listener in self._listeners if entries else ():
             listener(sequence)
+
+
+def _create(path: Path) -> None:
+    """An empty journal that is there all at once: a reader never meets a file without its tables."""
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    database = sqlite3.connect(partial, isolation_level=None)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.executescript(TABLES)
+    finally:
+        database.close()
+    partial.replace(path)
 
 
 class JournalReader:

@@ -88,7 +88,10 @@ class Step:
 
     def connect(self) -> None:
         """Called once all links are there."""
-        self.terminal = not any(self.links.values())
+        everyone = list(itertools.chain.from_iterable(self.links.values()))
+        self.linked = bool(everyone)
+        # A path ends here where no other operator follows; listeners are not part of it.
+        self.terminal = all(link.edge is None and link.step is None for link in everyone)
         self.single = len(self.links) == 1
         self.pushes = [link.push for link in next(iter(self.links.values()), [])] if self.single else []
 
@@ -318,7 +321,7 @@ class InlineStep(Step):
             trace = last.trace
             if trace:
                 metrics.end_to_end.observe(left - trace[0].entered, count)
-        elif answers:
+        if answers and self.linked:
             hop = Hop(self.name, entered, left)
             for answer in answers:
                 answer.trace.append(hop)

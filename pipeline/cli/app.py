@@ -16,7 +16,7 @@ PANELS = {
     "Run": (run.demo, run.launch, run.replay, run.record),
     "Alerts": (alerts.subscribe, alerts.acknowledge, alerts.pause, alerts.resume, alerts.verify),
     "Recordings": (recordings.inspect, recordings.export, recordings.simulate),
-    "This machine": (box.bench, box.schema),
+    "This machine": (box.top, box.doctor, box.bench, box.schema),
 }
 for panel, commands in PANELS.items():
     for command in commands:

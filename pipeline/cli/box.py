@@ -1,4 +1,4 @@
-"""Commands about this machine: broker, bench, schema."""
+"""Commands about this machine: top, doctor, broker, bench, schema."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.markup import escape
 
 from pipeline import registry
 from pipeline.cli import show
@@ -75,3 +76,46 @@ def schema() -> None:
     from pipeline.topology import schema as topology_schema
 
     print(msgspec.json.format(msgspec.json.encode(topology_schema()), indent=2).decode())
+
+
+def top(
+    port: Annotated[int, typer.Option(help="The --port of the launch on this machine.")] = 9464,
+    url: Annotated[str, typer.Option(help="Of a launch elsewhere, e.g. through an SSH tunnel.")] = "",
+    every: Annotated[float, typer.Option(help="Seconds between two pictures.", min=0.1)] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="One picture, then end.")] = False,
+    json: Json = False,
+) -> None:
+    """A running graph, live: rates, times, queues, drops, freshness."""
+    from pipeline.cli import top as live
+
+    address = url.rstrip("/") or f"http://127.0.0.1:{port}"
+    if json:
+        show.json_line(live.fetch(address))
+    elif once:
+        found = live.fetch(address)
+        show.out.print(live.picture(found, found))
+    else:
+        with contextlib.suppress(KeyboardInterrupt):
+            live.watch(address, every)
+
+
+def doctor(
+    data: Annotated[Path, typer.Option(help="Where a launch will write.")] = Path("data"),
+    port: Annotated[int, typer.Option(help="Where a launch will serve its health.")] = 9464,
+    kafka: Annotated[str, typer.Option(help="host:port of the broker that alerts will be carried to.")] = "",
+    json: Json = False,
+) -> None:
+    """Is this machine fit? GPU, decoders, clock, disk, broker, permissions, and what to do. Exit code 1 where not."""
+    from pipeline.doctor import examine
+
+    failed = False
+    for check in examine(data, port, kafka):
+        failed = failed or check.state == "fail"
+        if json:
+            show.json_line({"check": check})
+            continue
+        word = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[bold red]FAIL[/]"}[check.state]
+        show.out.print(f"{word} {check.name:<14} {escape(check.found)}", soft_wrap=True)
+        if check.mend:
+            show.out.print(f"     {'':<14} [dim]{escape(check.mend)}[/]", soft_wrap=True)
+    sys.exit(1 if failed else 0)

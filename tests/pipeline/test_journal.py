@@ -147,3 +147,23 @@ def test_nothing_that_was_told_is_lost_when_the_process_is_killed(tmp_path: Path
         reader.close()
     alerts = written(path)
     assert len({(one.alert_id, one.revision) for one in alerts}) == len(alerts)
+
+
+def test_a_reader_that_waits_for_the_file_never_meets_half_a_journal(tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / f"{number}.db"
+        faults: list[Exception] = []
+
+        def read(path: Path = path, faults: list[Exception] = faults) -> None:
+            while not path.is_file():
+                pass
+            try:
+                assert JournalReader(path).last() == 0
+            except Exception as error:
+                faults.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        Journal(path).close()
+        thread.join(10)
+        assert faults == []

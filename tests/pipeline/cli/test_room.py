@@ -110,4 +110,4 @@ def test_record_writes_what_the_sources_send_and_says_that_it_is_simulated(tmp_p
     assert looked["simulated"] is True
     assert found["origin"] == "simulated"
     assert {row["stream"].partition("/")[0] for row in looked["streams"]} >= {"theatre.numerics", "theatre.waveforms"}  # type: ignore[attr-defined]
-    assert sum(row["messages"] for row in looked["streams"]) == found["messages"]  # type: ignore[attr-defined]
+    assert sum(row["count"] for row in looked["streams"]) == found["messages"]  # type: ignore[attr-defined]
