@@ -44,9 +44,10 @@ def broker_stop(folder: BrokerFolder = Path("data/kafka")) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="engine, theatre")],
+    name: Annotated[str, typer.Argument(help="engine, theatre, alerts, soak")],
     quick: Annotated[bool, typer.Option("--quick", help="Seconds instead of minutes; figures are rougher.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    hours: Annotated[float, typer.Option(help="Simulated hours of `bench soak`.", min=0.05)] = 8.0,
     json: Json = False,
 ) -> None:
     """Measure, beside a named baseline in the same run. Exit code 1 where a goal is not met."""
@@ -56,8 +57,9 @@ def bench(
     entry = registry.names("benches").get(name)
     if entry is None:
         raise VigilError(f"there is no bench {name!r}", mend=nearest(name, registry.names("benches")))
-    with show.err.status("measuring") if show.err.is_terminal else contextlib.nullcontext():
-        rows = entry.load()(BenchOptions(quick=quick, seed=seed))
+    with show.err.status("measuring") if show.err.is_terminal else contextlib.nullcontext() as line:
+        tell = (lambda text: line.update(escape(text))) if line is not None else (lambda _: None)
+        rows = entry.load()(BenchOptions(quick=quick, seed=seed, hours=hours, progress=tell))
     found = document(name, ["vigil", *sys.argv[1:]], seed, rows)
     if json:
         show.json_line(found)

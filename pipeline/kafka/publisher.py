@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import logging
 import threading
+from collections.abc import Callable
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -54,6 +55,9 @@ class Publisher:
         self.mark = journal.path.with_name(journal.path.name + ".published")
         self.position = self._noted()
         self.published = 0
+        self.connected = threading.Event()
+        """Set while the broker is reached."""
+        self._listeners: list[Callable[[int], None]] = []
         self._status: tuple[str, bytes] | None = None
         self.error = ""
         """Why nothing goes out now; empty while it does."""
@@ -80,6 +84,10 @@ class Publisher:
         """Let the broker have the room's newest status; an older one that is still waiting is left out."""
         self._status = (status.room, msgspec.json.encode(status))
         self._wake(self._news)
+
+    def on_acknowledged(self, listener: Callable[[int], None]) -> None:
+        """Call ``listener`` with the last sequence that the broker has acknowledged, from the publisher's thread."""
+        self._listeners.append(listener)
 
     def _wake(self, event: asyncio.Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -120,6 +128,7 @@ class Publisher:
         try:
             await ensure_topics(self.settings)
             await producer.start()
+            self.connected.set()
             while True:
                 self._news.clear()
                 if (status := self._status) is not None:
@@ -128,6 +137,8 @@ class Publisher:
                 batch = list(reader.entries(self.position, BATCH))
                 if batch:
                     await asyncio.wait_for(self._send(producer, batch), ACKNOWLEDGE_SECONDS)
+                    for listener in self._listeners:
+                        listener(batch[-1].sequence)
                     self._note(batch[-1].sequence)
                     self.error = ""
                 elif self._stopping.is_set():
@@ -141,6 +152,7 @@ class Publisher:
             self.error = reason
             return False
         finally:
+            self.connected.clear()
             await _release(producer)
 
     async def _send(self, producer: AIOKafkaProducer, batch: list[Entry]) -> None:
