@@ -76,6 +76,9 @@ class Broker:
         port: of the first node; the others follow. 0 takes any free ports.
     """
 
+    format_options: tuple[str, ...] = ()
+    """Further words for Kafka's storage tool, e.g. SCRAM credentials."""
+
     def __init__(self, folder: Path, *, nodes: int = 1, port: int = 0) -> None:
         self.folder, self.nodes = folder, nodes
         self.ports = [port + index if port else free_port() for index in range(nodes)]
@@ -99,7 +102,7 @@ class Broker:
             configuration = self._configure(node)
             if not (self.folder / f"data-{node}" / "meta.properties").exists():
                 format_command = ["kafka.tools.StorageTool", "format", "-t", identity.read_text()]
-                self._java(jars, [*format_command, "-c", str(configuration)], node).wait()
+                self._java(jars, [*format_command, "-c", str(configuration), *self.format_options], node).wait()
         for node in range(self.nodes):
             self.start_node(node)
         for node in range(self.nodes):

@@ -241,7 +241,7 @@ def _kafka(folder: Path, options: BenchOptions, bootstrap: str) -> list[Row]:
     options.progress(f"{flat.count:,} alerts as fast as they go")
     swift = settings.model_copy(update={"topic": "vigil.alerts.flat"})
     measure(folder / "flat", flat, swift)
-    seconds = (flat.acknowledged[-1] - flat.left[0]) / 1e9
+    seconds = float(flat.acknowledged[-1] - flat.left[0]) / 1e9
     wrong = asyncio.run(arrived(swift, folder / "flat" / "journal.db"))
     p99, raw_p99 = float(np.percentile(taken, 99)), float(np.percentile(raw, 99))
     return [

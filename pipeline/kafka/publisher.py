@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from pipeline.journal import Entry, Journal, JournalReader
-from pipeline.kafka.settings import KafkaSettings, ensure_topics
+from pipeline.kafka.settings import KafkaSettings, ensure_topics, farewell
 from pipeline.message import Alert, Status
 
 log = logging.getLogger("vigil.kafka")
@@ -123,7 +123,7 @@ class Publisher:
     async def _connection(self, reader: JournalReader) -> bool:
         """Publish over one connection until it fails (False) or the end is there and all is out (True)."""
         producer = AIOKafkaProducer(
-            **self.settings.client(), enable_idempotence=True, acks="all", linger_ms=1, request_timeout_ms=5000
+            **self.settings.client(), enable_idempotence=True, acks="all", request_timeout_ms=5000
         )
         try:
             await ensure_topics(self.settings)
@@ -154,6 +154,7 @@ class Publisher:
         finally:
             self.connected.clear()
             await _release(producer)
+            await farewell(self.settings)
 
     async def _send(self, producer: AIOKafkaProducer, batch: list[Entry]) -> None:
         acknowledgements = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from aiokafka.helpers import create_ssl_context
 
 from pipeline.errors import VigilError
 
+FAREWELL_SECONDS = 0.25
 DAY = 86_400_000
 """Milliseconds."""
 
@@ -91,3 +93,9 @@ async def ensure_topics(settings: KafkaSettings) -> None:
                 await admin.create_topics([topic])
     finally:
         await admin.close()
+
+
+async def farewell(settings: KafkaSettings) -> None:
+    """Let a TLS connection that was closed say goodbye: its transport needs the loop for that."""
+    if settings.security.endswith("SSL"):
+        await asyncio.sleep(FAREWELL_SECONDS)

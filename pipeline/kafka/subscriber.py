@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from pipeline import commands
 from pipeline.errors import MessageError, VigilError
 from pipeline.kafka.publisher import JSON, RETRY_SECONDS
-from pipeline.kafka.settings import KafkaSettings, ensure_topics
+from pipeline.kafka.settings import KafkaSettings, ensure_topics, farewell
 from pipeline.message import Alert, Command, Outcome, Status
 
 log = logging.getLogger("vigil.kafka")
@@ -49,6 +49,7 @@ async def _consumer(settings: KafkaSettings, topic: str, *, beginning: bool) -> 
     finally:  # also where it was cancelled while it connected
         with contextlib.suppress(KafkaError, OSError):
             await consumer.stop()
+        await farewell(settings)
 
 
 async def _decoded(consumer: AIOKafkaConsumer, kind: Any) -> AsyncIterator[Any]:
