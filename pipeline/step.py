@@ -115,6 +115,13 @@ class Step:
                 push(messages)
             return
         routes = self.routes
+        if not self.engine.deterministic and len(messages) > 1:
+            # Where outputs meet again nothing puts them in order but the order in which they are handed on.
+            for output, together in itertools.groupby(messages, lambda m: routes.get(m.stream) or self.route(m.stream)):
+                run = list(together)
+                for link in self.links[output]:
+                    link.push(run)
+            return
         routed: dict[str, list[Message[Any]]] = {}
         for message in messages:
             port = routes.get(message.stream)
