@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -73,11 +74,20 @@ def bench(
     sys.exit(1 if any(row.met is False for row in rows) else 0)
 
 
-def schema() -> None:
-    """JSON Schema of topology files, for editors."""
+def schema(
+    name: Annotated[str, typer.Argument(help="topology, alert, command, outcome, status, or asyncapi")] = "topology",
+) -> None:
+    """JSON Schema of topology files (for editors) or of what a box sends and takes; AsyncAPI 3 of its topics."""
+    from pipeline.alerts.schema import CONTRACT, asyncapi
+    from pipeline.alerts.schema import schema as contract
     from pipeline.topology import schema as topology_schema
 
-    print(msgspec.json.format(msgspec.json.encode(topology_schema()), indent=2).decode())
+    makers = {"topology": topology_schema, "asyncapi": asyncapi} | {
+        part: functools.partial(contract, part) for part in CONTRACT
+    }
+    if name not in makers:
+        raise VigilError(f"there is no schema of {name!r}", mend=nearest(name, makers))
+    print(msgspec.json.format(msgspec.json.encode(makers[name]()), indent=2).decode())
 
 
 def top(
