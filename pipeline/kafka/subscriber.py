@@ -36,8 +36,7 @@ async def _consumer(settings: KafkaSettings, topic: str, *, beginning: bool) -> 
         try:
             await ensure_topics(settings)
             await consumer.start()
-            numbers = await consumer._client.fetch_all_metadata()
-            partitions = [TopicPartition(topic, number) for number in numbers.partitions_for_topic(topic)]
+            partitions = await _partitions(consumer, topic)
             consumer.assign(partitions)
             if not beginning:  # "now" is when this returns, not when the first fetch happens to be answered
                 for partition, offset in (await consumer.end_offsets(partitions)).items():
@@ -50,6 +49,16 @@ async def _consumer(settings: KafkaSettings, topic: str, *, beginning: bool) -> 
         with contextlib.suppress(KafkaError, OSError):
             await consumer.stop()
         await farewell(settings)
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic, which a broker may not know of in the first moments after it was made."""
+    for _ in range(50):
+        metadata = await consumer._client.fetch_all_metadata()
+        if numbers := metadata.partitions_for_topic(topic):
+            return [TopicPartition(topic, number) for number in sorted(numbers)]
+        await asyncio.sleep(0.1)
+    raise VigilError("there is no such topic, and it could not be made", where=topic)
 
 
 async def _decoded(consumer: AIOKafkaConsumer, kind: Any) -> AsyncIterator[Any]:
@@ -131,10 +140,12 @@ class CommandReader:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        with contextlib.suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(self._task)
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(self._task)
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
 
     async def _run(self) -> None:
         told = ""

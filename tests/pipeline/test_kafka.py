@@ -139,3 +139,15 @@ async def test_what_is_no_alert_is_left_out(broker: Broker) -> None:
 async def test_a_broker_that_is_not_there_is_named() -> None:
     with pytest.raises(VigilError, match=r"127\.0\.0\.1:1.*vigil broker start"):
         await anext(subscribe(KafkaSettings(bootstrap="127.0.0.1:1")))
+
+
+async def test_a_topic_that_the_broker_has_only_just_made_is_waited_for(broker: Broker) -> None:
+    """Several readers make the topics at once: some meet a broker that has not heard of them yet."""
+    options = settings(broker, "just-made")
+    readers = [asyncio.create_task(received(subscribe(options, beginning=True), 1)) for _ in range(6)]
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+        import msgspec
+
+        await asyncio.sleep(2)
+        await producer.send_and_wait("just-made", msgspec.json.encode(alert(1)))
+    assert await asyncio.gather(*readers) == [[alert(1)]] * 6
