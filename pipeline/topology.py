@@ -259,7 +259,7 @@ def _convert(node: yaml.Node, where: str, budget: Iterator[None]) -> Any:
 
 
 VARIABLE = {"type": "string", "pattern": r"^\$\{\w+(:-[^}]*)?\}$"}
-"""``${NAME:-default}`` may stand for any number or switch."""
+"""``${NAME:-default}`` may stand for any number, switch, or text of a given form."""
 
 
 def schema() -> dict[str, Any]:
@@ -330,7 +330,8 @@ def _inline(model: dict[str, Any]) -> dict[str, Any]:
             if reference.startswith("#/$defs/") and depth < 8:
                 return unfold(definitions[reference.removeprefix("#/$defs/")], depth + 1)
             found = {key: unfold(item, depth) for key, item in value.items()}
-            if found.get("type") in ("number", "integer", "boolean"):
+            restricted = found.get("type") == "string" and found.keys() & {"pattern", "format", "minLength"}
+            if restricted or found.get("type") in ("number", "integer", "boolean"):
                 return {"anyOf": [found, VARIABLE]}
             return found
         return [unfold(item, depth) for item in value] if isinstance(value, list) else value

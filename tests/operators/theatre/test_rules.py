@@ -26,11 +26,16 @@ def written(name: str) -> dict[str, Any]:
     return document
 
 
-def test_the_rules_are_those_of_the_monitor() -> None:
-    theatre, monitor = written("theatre")["operators"], written("monitor")["operators"]
+@pytest.mark.parametrize("name", ["theatre", "operating_room"])
+def test_the_rules_are_those_of_the_monitor(name: str) -> None:
+    theatre, monitor = written(name)["operators"], written("monitor")["operators"]
     assert theatre["limits"].get("with") == monitor["limits"].get("with")
     assert theatre["hypotension"].get("with") == monitor["hypotension"].get("with")
-    watches = [watch for watch in theatre["freshness"]["with"]["watches"] if watch.get("channels") != ["*.video"]]
+    watches = [
+        watch
+        for watch in theatre["freshness"]["with"]["watches"]
+        if watch.get("channels") not in (["*.video"], ["video"])
+    ]
     assert watches == monitor["freshness"]["with"]["watches"]
 
 
