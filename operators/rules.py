@@ -1,4 +1,4 @@
-"""What the monitor's rule operators share: one way to say that a condition began, changed or ended."""
+"""What all rule operators share: one way to say that a condition began, changed or ended."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from operators.monitor.rules import NOT_WATCHED, RuleOperator, rank, seconds
+from operators.rules import NOT_WATCHED, RuleOperator, rank, seconds
 from pipeline.message import NANOSECONDS, AlertCondition, Evidence, Message, Numeric, Priority, Waveform
 from pipeline.operator import Config as BaseConfig
 from pipeline.operator import Input, Outputs, to_plain

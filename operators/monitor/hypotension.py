@@ -19,7 +19,7 @@ import pydantic
 
 from operators.monitor.arterial import ArterialLine
 from operators.monitor.limits import CONVERSIONS, ns
-from operators.monitor.rules import NOT_WATCHED, RuleOperator, figure, rank, seconds
+from operators.rules import NOT_WATCHED, RuleOperator, figure, rank, seconds
 from pipeline.message import AlertCondition, Evidence, Message, Numeric, Priority, Waveform
 from pipeline.operator import Config as BaseConfig
 from pipeline.operator import Input, Outputs

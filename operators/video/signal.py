@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pydantic
 
-from operators.monitor.rules import NOT_WATCHED, RuleOperator, seconds
+from operators.rules import NOT_WATCHED, RuleOperator, seconds
 from operators.video.colour import chroma, from_rgb, luma
 from pipeline.message import NANOSECONDS, AlertCondition, Array, Evidence, Message, Priority, VideoFrame
 from pipeline.operator import Config as BaseConfig

@@ -18,6 +18,12 @@ class Row(msgspec.Struct, frozen=True):
     ratio: float | None = None
     goal: str = ""
     met: bool | None = None
+    data: str = ""
+    """What it was measured on, where that is data: recordings and their kind (real, simulated, composed)."""
+    split: str = ""
+    """How data for making and for measuring were kept apart."""
+    interval: tuple[float, float] | None = None
+    """95 % bootstrap interval of ``value``, over operations or patients, never over frames."""
 
 
 class BenchOptions(msgspec.Struct, frozen=True):
