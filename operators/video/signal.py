@@ -229,7 +229,7 @@ class VideoSignal(RuleOperator):
         if ended is not None:
             watch.present, watch.gone, watch.onset = False, -1, -1
         return self.say(
-            time, cause, code=f"video_{fault}", subject=stream.partition("/")[2] or stream, present=ended is None,
+            time, cause, code=f"video_{fault}", subject=stream, present=ended is None,
             priority=limits.priority, kind="technical", text=text, onset=onset, ended=ended, value=round(value, 4),
             limit=limits.enter, evidence=(Evidence(stream, onset, end, frame=frame),),
         )  # fmt: skip

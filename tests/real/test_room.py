@@ -46,7 +46,7 @@ async def test_a_camera_that_dies_is_told_while_the_monitor_goes_on(shared_data:
             while frames[0] < 50:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             kill(server)
-            while not any(alert.condition.subject == "video" for alert in told):  # noqa: ASYNC110
+            while not any(alert.condition.code == "stream_silent" for alert in told):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         engine.stop()
         await asyncio.wait_for(running, 10)
@@ -55,7 +55,9 @@ async def test_a_camera_that_dies_is_told_while_the_monitor_goes_on(shared_data:
             await sending
     entries = [entry.alert for entry in JournalReader(tmp_path / "journal.db").entries() if entry.kind == "alert"]
     assert entries == told
-    silent = next(alert for alert in told if alert.condition.subject == "video")
+    silent = next(alert for alert in told if alert.condition.code == "stream_silent")
+    assert silent.condition.subject == "camera.video/video any"
+    assert "since the run began" not in silent.condition.text
     assert (silent.room, silent.origin, silent.condition.kind) == ("3", "live", "technical")
     assert silent.condition.evidence
     with McapReader(tmp_path / "recording.mcap") as reader:

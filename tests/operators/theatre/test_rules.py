@@ -34,7 +34,7 @@ def test_the_rules_are_those_of_the_monitor(name: str) -> None:
     watches = [
         watch
         for watch in theatre["freshness"]["with"]["watches"]
-        if watch.get("channels") not in (["*.video"], ["video"])
+        if watch.get("channels") not in (["*.video"], ["camera.video/video"])
     ]
     assert watches == monitor["freshness"]["with"]["watches"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -50,11 +51,20 @@ def scene(kind: str, begin: int, end: int, count: int, form: str = "yuv420p") ->
 def test_a_lasting_fault_is_told_once_with_its_interval(kind: str, form: str) -> None:
     said = [message.payload for message in run_operator(VideoSignal(name="signal"), scene(kind, 50, 225, 300, form))]
     assert [(c.code, c.present, c.onset, c.subject) for c in said] == [
-        (f"video_{kind}", True, 2 * SECOND, "video"), (f"video_{kind}", False, 2 * SECOND, "video"),
-    ]  # fmt: skip
+        (f"video_{kind}", True, 2 * SECOND, "camera.video/video"),
+        (f"video_{kind}", False, 2 * SECOND, "camera.video/video"),
+    ]
     assert said[1].ended == 9 * SECOND
     assert said[0].evidence[0].frame == 50
     assert said[0].kind == "technical"
+
+
+def test_two_cameras_of_one_rule_are_two_subjects() -> None:
+    black = scene("black", 0, 100, 100)
+    other = [msgspec.structs.replace(message, stream="second.video/video") for message in black]
+    mixed = [message for pair in zip(black, other, strict=True) for message in pair]
+    said = [message.payload for message in run_operator(VideoSignal(name="signal"), mixed)]
+    assert {c.subject for c in said if c.present} == {"camera.video/video", "second.video/video"}
 
 
 @pytest.mark.parametrize("kind", ["black", "blue", "noise", "frozen"])
