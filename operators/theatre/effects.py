@@ -39,15 +39,19 @@ class Air:
                 thick = max(thick, float(step.density * rise * fall))
         return thick if thick > 0.01 else 0.0
 
-    def smoke(self, case: Case, light: Array, depth: Array, seconds: float) -> Array:
-        """Light (h, w, 3) float32 with the smoke before it; ``depth`` (h, w) in mm."""
+    def smoke(self, case: Case, light: Array, depth: Array, seconds: float) -> tuple[Array, Array]:
+        """Light (h, w, 3) float32 with the smoke before it, and the share of it that is smoke, (h, w) float32 0..1.
+
+        ``depth`` (h, w) in mm.
+        """
         thick = self.density(case, seconds)
         if not thick:
-            return light
+            return light, np.zeros(depth.shape, np.float32)
         sheets = sum(self._sheet(seconds, *sheet) for sheet in ((11, 5, 0.9, 0.0), (-7, 9, 1.7, 300.0)))
         cover = 1 - np.exp(-thick * 1.5 * sheets * np.clip(depth / 80, 0.2, 1.7))
-        cover = np.clip(cover, 0, 0.97)[..., None].astype(np.float32)
-        return light * (1 - cover) + cover * self.haze
+        opacity = np.clip(cover, 0, 0.97).astype(np.float32)
+        cover = opacity[..., None]
+        return light * (1 - cover) + cover * self.haze, opacity
 
     def _sheet(self, seconds: float, across: float, down: float, zoom: float, offset: float) -> Array:
         width = self.size[0]

@@ -44,6 +44,8 @@ class Picture:
     """(4, 4) float64 camera-to-world; x right, y down, z along the view; mm."""
     intrinsics: Array
     """(3, 3) float64."""
+    smoke: Array
+    """(h, w) float32: opacity of the smoke before each pixel, 0..1; 0 where no abdomen is seen."""
 
 
 class Renderer:
@@ -118,11 +120,11 @@ class Renderer:
         axial = distance  # rays have unit length along the axis, so their parameter is depth
         colour, axial, labels = instruments.draw(tools, colour, axial, labels, self.rays, pose, self.intrinsics)
 
-        colour = self.air.smoke(self.case, colour, axial, seconds)
+        colour, smoke = self.air.smoke(self.case, colour, axial, seconds)
         rgb = self.lens.develop(self.case, colour, seconds)
         unseen = self.lens.stop[..., 0] < 0.5
-        axial[unseen], labels[unseen] = np.nan, 0
-        return Picture(rgb, axial, labels, pose, self.intrinsics)
+        axial[unseen], labels[unseen], smoke[unseen] = np.nan, 0, 0
+        return Picture(rgb, axial, labels, pose, self.intrinsics, smoke)
 
     def _motion(self, seconds: float) -> tuple[float, float]:
         """How far a breath lifts the organs (0..1) and the last heart beat moves them (0..1)."""
@@ -204,7 +206,8 @@ class Renderer:
     def _blank(self, rgb: Array) -> Picture:
         width, height = self.size
         nothing = np.full((height, width), np.nan, np.float32)
-        return Picture(rgb, nothing, np.zeros((height, width), np.uint8), np.eye(4), self.intrinsics)
+        clear = np.zeros((height, width), np.float32)
+        return Picture(rgb, nothing, np.zeros((height, width), np.uint8), np.eye(4), self.intrinsics, clear)
 
     def _worthless(self, how: str, seconds: float) -> Picture:
         width, height = self.size

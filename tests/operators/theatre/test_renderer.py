@@ -147,6 +147,22 @@ def test_what_spoils_the_view_spoils_the_picture(step: str, differs: float, plai
     assert np.isnan(spoiled.depth).all() == ("out_of_body" in step)
 
 
+def test_smoke_is_as_dense_as_the_picture_is_veiled(plain: Picture) -> None:
+    script = case("{at: 10, do: smoke, density: 0.4, lasts: 20}")
+    picture = shown(script)
+    assert (plain.smoke == 0).all()
+    assert picture.smoke.dtype == np.float32
+    assert picture.smoke.shape == picture.depth.shape
+    assert (picture.smoke[np.isnan(picture.depth)] == 0).all()
+    # Light under a veil of opacity a is (1 - a) of what it was, and so are its colours' differences.
+    field = ~np.isnan(picture.depth)
+    before, after = ((image.rgb.max(-1).astype(float) - image.rgb.min(-1))[field] for image in (plain, picture))
+    coloured = before > 60
+    left = np.log((after[coloured] + 1) / before[coloured])
+    assert np.corrcoef(left, np.log(1 - picture.smoke[field][coloured]))[0, 1] > 0.5
+    assert shown(script, 32.0).smoke.mean() < 0.8 * picture.smoke.mean(), "the insufflator clears it"
+
+
 def test_faults_of_the_video_chain() -> None:
     def fault(how: str, seconds: float = 20.0) -> Picture:
         return shown(case(f"{{at: 15, do: video_fault, how: {how}, lasts: 10}}"), seconds)
