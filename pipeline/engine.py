@@ -231,8 +231,10 @@ class Engine:
                 target.gate.close(index)
         timed = needs[connection.target] and not feedback
         if capacity is None and isinstance(target, InlineStep):
+            # Where nothing has to be put in order first, a batch goes straight to the handler.
+            receive = target.run if target.gate is None else target.receive
             link = Link(
-                functools.partial(target.receive, index), functools.partial(target.advance, index),
+                functools.partial(receive, index), functools.partial(target.advance, index),
                 functools.partial(target.shut, index), edge=None, step=target, timed=timed, abstains=abstains,
             )  # fmt: skip
         else:

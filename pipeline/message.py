@@ -9,7 +9,7 @@ happened in the room; *stamps* in a trace are ``time.monotonic_ns`` readings and
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ Kind = Literal["physiological", "technical", "advisory"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Hop(NamedTuple):
+class Hop(msgspec.Struct, frozen=True, gc=False):
     """One operator's handling of a message. Stamps are ``time.monotonic_ns``."""
 
     node: str
@@ -261,6 +261,8 @@ class Signal(msgspec.Struct, frozen=True):
     """Role or station that acknowledged, paused or reset."""
     escalation: int = 0
     """How often the alert was signalled anew because nobody acknowledged it."""
+    withheld: str = ""
+    """Why a new alert is recorded and not signalled, where too many of its low priority came before it."""
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -368,6 +370,8 @@ class Status(msgspec.Struct, frozen=True):
     faults: tuple[str, ...] = ()
     """What does not work now in the alert path itself: a disk or a broker that takes nothing."""
     version: str = ""
+    alarms_per_hour: float | None = None
+    """Alarms per bed-hour over the last two hours of event time; None where nobody counts."""
 
 
 class Abstain(msgspec.Struct, frozen=True):

@@ -224,7 +224,7 @@ class InlineStep(Step):
         """Handle a batch that came on input edge ``index``."""
         gate = self.gate
         if gate is None:
-            self.run(self.handlers[index], batch)
+            self.run(index, batch)
         else:
             for message in batch:
                 gate.add(index, message)
@@ -260,7 +260,7 @@ class InlineStep(Step):
         gate = self.gate
         assert gate is not None
         for index, group in itertools.groupby(gate.release(), key=lambda item: item[0]):
-            self.run(self.handlers[index], [message for _, message in group])
+            self.run(index, [message for _, message in group])
         frontier = gate.frontier
         self.fire(min(frontier, self.last_time + 1) if frontier == NEVER else frontier)
         if frontier != NEVER:
@@ -268,15 +268,14 @@ class InlineStep(Step):
 
     # -- handling
 
-    def run(self, handler: Callable[[Any], Any], batch: Sequence[Message[Any]]) -> None:
-        """Call the handler for each message and hand on what it gives. The hot path."""
+    def run(self, index: int, batch: Sequence[Message[Any]]) -> None:
+        """Call the handler of input edge ``index`` for each message and hand on what it gives. The hot path."""
         while batch:
             if self.retry_at is not None:
                 batch = [message for message in batch if not self.isolated(message)]
                 if not batch or not self.restart(batch[0].time):
                     return
-                handler = getattr(self.operator, handler.__name__)
-            batch = self.attempt(handler, batch)
+            batch = self.attempt(self.handlers[index], batch)
 
     def attempt(self, handler: Callable[[Any], Any], batch: Sequence[Message[Any]]) -> Sequence[Message[Any]]:
         """Handle messages up to one that raises; what comes after that one is given back."""
