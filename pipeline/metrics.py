@@ -126,6 +126,14 @@ def _families(engine: Any) -> Iterator[Any]:
         count.add_metric([name], messages)
     yield from (age, count)
 
+    alarms = GaugeMetricFamily("vigil_alarms_per_hour", "alarms per bed-hour, last two hours", labels=["operator"])
+    for name, step in engine.steps.items():
+        # Only the operator that signals alerts has it; where it runs in a process of its own the heartbeat still says.
+        rate = getattr(getattr(step, "operator", None), "alarms_per_hour", None)
+        if rate is not None:
+            alarms.add_metric([name], rate)
+    yield alarms
+
 
 def _add(family: HistogramMetricFamily, label: str, histogram: Histogram) -> None:
     buckets: list[tuple[str, float]] = []

@@ -105,6 +105,7 @@ class Alerts(Operator):
         return answers
 
     def on_status(self, message: Message[Status]) -> None:
+        self.machine.burden.reach(message.payload.event_time)
         if self.journal is None:
             return
         self.newest = self._completed(message.payload)
@@ -159,7 +160,14 @@ class Alerts(Operator):
             pause=machine.pause.inactivation if machine.pause is not None else "",
             unpublished=self.journal.sequence - publisher.position if publisher is not None else 0,
             faults=tuple(f"{what} takes nothing: {why}" for what, why in faults.items() if why),
+            alarms_per_hour=self.alarms_per_hour,
         )  # fmt: skip
+
+    @property
+    def alarms_per_hour(self) -> float | None:
+        """Alarms per bed-hour over the last two hours of event time, also for Prometheus."""
+        per_hour = self.machine.burden.per_hour
+        return None if per_hour is None else round(per_hour, 2)
 
     def _tell_status(self, status: Status) -> None:
         assert self.journal is not None

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from operators.monitor.tracks import TrackReader
 from operators.theatre.case import load
+from operators.theatre.score import events_of
 from operators.theatre.tracks import tracks
+from pipeline.alerts.truth import ResolvedTruth
 from pipeline.message import Origin
 
 
@@ -23,3 +25,7 @@ class TheatreReader(TrackReader):
         self.path = Path(path)
         self.case = load(self.path)
         self.tracks = tracks(self.case, self.case.seed)
+
+    def truth(self) -> ResolvedTruth:
+        """What the script plants, for ``vigil score``."""
+        return ResolvedTruth(events_of(self.case.truth()), [(self.case.origin_ns, self.case.end_ns)])

@@ -1,4 +1,4 @@
-"""Compares the alerts of a run with what the script had planted: found, missed, false."""
+"""Compares the alerts of a run with what the script had planted, by the project's one scorer."""
 
 from __future__ import annotations
 
@@ -8,25 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from operators.theatre.truth import Expectation, Planted
-from pipeline import message
-from pipeline.message import NANOSECONDS, AlertCondition
+from pipeline.alerts.score import Episode as Alert
+from pipeline.alerts.score import TrueEvent, match, told_of
+from pipeline.alerts.score import of_conditions as alerts_of
+from pipeline.message import NANOSECONDS
+
+__all__ = ["Alert", "Match", "Summary", "alerts_of", "events_of", "score", "told_of"]
 
 EARLY = 2 * NANOSECONDS
 """How much earlier than planted an alert may begin: numerics are averages, and planted changes have no sharp edge."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Alert:
-    """One episode of an alert. Times are event time, ns."""
-
-    code: str
-    onset: int
-    """When its condition became true, as the alert says."""
-    ended: int | None = None
-    """When it stopped being true; None while present."""
-    subject: str = ""
-    detected: int | None = None
-    """When the rule said so; the onset where unknown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +31,7 @@ class Match:
     @property
     def delay_seconds(self) -> float | None:
         """From planted onset to the rule's word, s."""
-        if self.alert is None:
-            return None
-        told = self.alert.onset if self.alert.detected is None else self.alert.detected
-        return (told - self.planted.onset) / NANOSECONDS
+        return None if self.alert is None else (self.alert.told - self.planted.onset) / NANOSECONDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,77 +90,36 @@ class Summary:
         }
 
 
-def alerts_of(conditions: Iterable[tuple[int, AlertCondition]]) -> list[Alert]:
-    """The episodes in a run's conditions, each given with the event time at which it was said.
+@dataclasses.dataclass(frozen=True)
+class _Wish(TrueEvent):
+    """A true event that knows what it was made from."""
 
-    Conditions that say ``suppressed_by`` are candidates that nobody was told of, and are left out.
-    """
-    episodes: dict[tuple[str, str, str, int], Alert] = {}
-    for time, condition in conditions:
-        if condition.suppressed_by:
-            continue
-        key = (condition.source, condition.code, condition.subject, condition.onset)
-        known = episodes.get(key)
-        if known is None and not condition.present:
-            continue
-        detected = time if known is None else known.detected
-        ended = None if condition.present else condition.ended
-        episodes[key] = Alert(condition.code, condition.onset, ended, condition.subject, detected)
-    return sorted(episodes.values(), key=lambda alert: (alert.onset, alert.code, alert.subject))
+    planted: Planted | None = None
+    expectation: Expectation | None = None
 
 
-def told_of(alerts: Iterable[message.Alert]) -> list[Alert]:
-    """The episodes in what people were told: every revision of every ``Alert`` of a run, in any order."""
-    latest: dict[str, message.Alert] = {}
-    for alert in alerts:
-        known = latest.get(alert.alert_id)
-        if known is None or known.revision < alert.revision:
-            latest[alert.alert_id] = alert
-    return sorted(
-        (
-            Alert(
-                alert.condition.code,
-                alert.condition.onset,
-                None if alert.condition.present else alert.condition.ended,
-                alert.condition.subject,
-                alert.detected,
-            )
-            for alert in latest.values()
-        ),
-        key=lambda alert: (alert.onset, alert.code, alert.subject),
-    )
+def events_of(truth: Iterable[Planted]) -> list[TrueEvent]:
+    """What was planted as events for the scorer: from two seconds before its onset to ``tail`` after its end."""
+    return [
+        _Wish(
+            wish.code, planted.onset, planted.end, wish.subject, EARLY, round(wish.tail * NANOSECONDS), required,
+            planted.kind, planted, wish,
+        )
+        for planted in truth
+        for required, wishes in ((True, planted.expect), (False, planted.allow))
+        for wish in wishes
+    ]  # fmt: skip
 
 
 def score(truth: Iterable[Planted], alerts: Iterable[Alert]) -> Summary:
-    """Match alerts to what was planted.
-
-    An alert answers an expectation when code and subject fit, and it begins no earlier than two seconds before the
-    planted onset and no later than the expectation's ``tail`` after the planted end. Each planted expectation takes
-    the first alert that answers it and that no other has taken; others that fit are ``repeated``; those that fit
-    nothing are ``false``.
-    """
-    truth = list(truth)
-    wishes = [(planted, wish) for planted in sorted(truth, key=lambda item: item.onset) for wish in planted.expect]
-    allowed = [(planted, wish) for planted in truth for wish in planted.allow]
-    remaining = sorted(alerts, key=lambda alert: (alert.onset, alert.code, alert.subject))
+    """Match alerts to what was planted: see ``pipeline.alerts.score.match`` and ``events_of``."""
+    found = match(events_of(truth), alerts)
     matches = []
-    taken: set[int] = set()
-    for planted, wish in wishes:
-        answer = next(
-            (i for i, alert in enumerate(remaining) if i not in taken and _answers(alert, planted, wish)), None
-        )
-        if answer is not None:
-            taken.add(answer)
-        matches.append(Match(planted, wish, None if answer is None else remaining[answer]))
-    explained: list[Alert] = []
-    false: list[Alert] = []
-    for i, alert in enumerate(remaining):
-        if i not in taken:
-            known = any(_answers(alert, planted, wish) for planted, wish in wishes + allowed)
-            (explained if known else false).append(alert)
-    return Summary(tuple(matches), tuple(false), tuple(explained))
-
-
-def _answers(alert: Alert, planted: Planted, wish: Expectation) -> bool:
-    late = planted.end + round(wish.tail * NANOSECONDS)
-    return wish.fits(alert.code, alert.subject) and planted.onset - EARLY <= alert.onset <= late
+    for item in found.matches:
+        wish = item.event
+        assert isinstance(wish, _Wish)
+        assert wish.planted is not None
+        assert wish.expectation is not None
+        matches.append(Match(wish.planted, wish.expectation, item.episode))
+    explained = sorted((*found.repeated, *found.allowed), key=lambda alert: (alert.onset, alert.code, alert.subject))
+    return Summary(tuple(matches), found.false, tuple(explained))

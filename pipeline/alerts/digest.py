@@ -30,7 +30,7 @@ class Digest:
     def add(self, alert: Alert) -> None:
         """Take one revision in."""
         if alert.revision == 1:
-            if alert.condition.suppressed_by:
+            if alert.condition.suppressed_by or alert.signal.withheld:
                 self.suppressed += 1
             else:
                 self.count += 1

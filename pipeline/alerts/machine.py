@@ -7,11 +7,12 @@ condition and signal. It informs; it claims no conformance to either.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pydantic
 
+from pipeline.alerts.burden import Burden, RateLimit
 from pipeline.errors import MessageError
 from pipeline.message import NANOSECONDS, Alert, AlertCondition, Command, Inactivation, Origin, Phase, Priority, Signal
 
@@ -30,6 +31,11 @@ class Policy(pydantic.BaseModel):
     """Priorities whose physiological alerts stay signalled after their condition ended, until acknowledged."""
     escalate_after_seconds: dict[Priority, float] = {"high": 60.0, "medium": 300.0}
     """An alert that nobody acknowledged is signalled anew after this long, at most three times."""
+    most_per_hour: dict[Literal["low", "info"], Annotated[int, pydantic.Field(ge=0, le=10_000)]] = {
+        "low": 12, "info": 12,
+    }  # fmt: skip
+    """New alerts of a priority that are signalled in an hour at most. Further ones are recorded with the reason and not
+    signalled. Medium and high are never limited; nor is a priority that is not named."""
     longest_pause_seconds: float = pydantic.Field(default=120.0, gt=0)
     """A pause that asks for more, or for no time at all, gets this."""
     allow_off: bool = False
@@ -74,11 +80,14 @@ class AlertMachine:
         """By (source, code, subject); also those whose condition has ended but which are latched."""
         self.pause: Pause | None = None
         self.repeats: dict[str, int] = {}
+        self.burden = Burden()
+        self.limits: dict[str, RateLimit] = {name: RateLimit(most) for name, most in self.policy.most_per_hour.items()}
 
     # -- conditions
 
     def condition(self, condition: AlertCondition, time: int, origin: Origin, processing_ns: int = 0) -> list[Alert]:
         """What a rule says about a condition at event time ``time``."""
+        self.burden.reach(time)
         key = (condition.source, condition.code, condition.subject)
         active = self.active.get(key)
         if condition.suppressed_by and (active is None or active.alert.condition.ended is not None):
@@ -102,8 +111,9 @@ class AlertMachine:
     def _start(
         self, key: tuple[str, str, str], condition: AlertCondition, time: int, origin: Origin, processing_ns: int
     ) -> Alert:
-        alert = self._first(condition, time, origin, self._opening(time), processing_ns)
+        alert = self._first(condition, time, origin, self._opening(condition, time), processing_ns)
         self.active[key] = Active(alert, self._escalation(alert))
+        self._count(alert)
         return alert
 
     def _first(self, condition: AlertCondition, time: int, origin: Origin, signal: Signal, processing_ns: int) -> Alert:
@@ -114,12 +124,21 @@ class AlertMachine:
             origin=origin, replay=common.replay, processing_ns=processing_ns,
         )  # fmt: skip
 
-    def _opening(self, time: int) -> Signal:
+    def _opening(self, condition: AlertCondition, time: int) -> Signal:
         # A pause of sound never hides what is new (60601-1-8); a pause of alarms does, visibly.
         pause = self.pause
         if pause is not None and pause.inactivation in ("alarm_paused", "alarm_off"):
             return Signal("off", time, pause.inactivation, pause.until, pause.by)
+        limit = self.limits.get(condition.priority)
+        if limit is not None and not limit.passes(time):
+            reason = f"more than {limit.most} alerts of {condition.priority} priority in an hour"
+            return Signal("off", time, withheld=reason)
         return Signal("on", time)
+
+    def _count(self, alert: Alert) -> None:
+        """Book a revision that calls people."""
+        if alert.signal.presence == "on":
+            self.burden.add(alert.time)
 
     def _suppressed(self, condition: AlertCondition, time: int, origin: Origin, processing_ns: int) -> Alert:
         return self._first(condition, time, origin, Signal("off", time), processing_ns)
@@ -131,13 +150,14 @@ class AlertMachine:
         worse = RANK[condition.priority] > RANK[alert.condition.priority]
         signal = alert.signal
         if worse and signal.presence != "on":
-            signal = self._opening(time)  # what was acknowledged was less than this
+            signal = self._opening(condition, time)  # what was acknowledged was less than this
         updated = self._revise(
             active, "escalate" if worse else "update", time, condition=condition, signal=signal,
             processing_ns=processing_ns,
         )  # fmt: skip
         if worse:
             active.escalate_at = self._escalation(updated)
+            self._count(updated)
         return [updated]
 
     def _end(
@@ -150,7 +170,7 @@ class AlertMachine:
             and active.alert.condition.priority in self.policy.latching
         )
         presence: Any = "latched" if latches else "off"
-        signal = Signal(presence, time, by=signal.by, escalation=signal.escalation)
+        signal = Signal(presence, time, by=signal.by, escalation=signal.escalation, withheld=signal.withheld)
         if condition.ended is None:
             condition = msgspec.structs.replace(condition, ended=time)
         ended = self._revise(
@@ -206,7 +226,9 @@ class AlertMachine:
         signal = active.alert.signal
         mutes = pause.inactivation in ("alarm_paused", "alarm_off")
         presence = "off" if mutes and signal.presence == "on" else signal.presence
-        signal = Signal(presence, time, pause.inactivation, pause.until, pause.by, signal.escalation)
+        signal = Signal(
+            presence, time, pause.inactivation, pause.until, pause.by, signal.escalation, signal.withheld
+        )  # fmt: skip
         return self._revise(active, "signal", time, signal=signal)
 
     def _acknowledge(self, active: Active, time: int, by: str) -> list[Alert]:
@@ -222,10 +244,9 @@ class AlertMachine:
         signal = active.alert.signal
         if signal.inactivation == "none":
             return []
-        presence = "on" if signal.presence == "off" else signal.presence
-        resumed = self._revise(
-            active, "signal", time, signal=Signal(presence, time, by=by, escalation=signal.escalation)
-        )
+        presence: Any = "on" if signal.presence == "off" and not signal.withheld else signal.presence
+        signal = Signal(presence, time, by=by, escalation=signal.escalation, withheld=signal.withheld)
+        resumed = self._revise(active, "signal", time, signal=signal)
         if presence == "on" and active.escalate_at is None:
             active.escalate_at = self._escalation(resumed)
         return [resumed]
@@ -267,6 +288,7 @@ class AlertMachine:
         signal = Signal("on", time, escalation=signal.escalation + 1)
         alert = self._revise(active, "escalate", time, signal=signal)
         active.escalate_at = self._escalation(alert)
+        self._count(alert)
         return [alert]
 
     # -- small things
@@ -293,8 +315,9 @@ class AlertMachine:
     def state(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
         plain: dict[str, Any] = msgspec.to_builtins(
-            {"active": list(self.active.values()), "pause": self.pause, "repeats": self.repeats}
-        )
+            {"active": list(self.active.values()), "pause": self.pause, "repeats": self.repeats,
+             "burden": self.burden.state(), "limits": {name: limit.state() for name, limit in self.limits.items()}}
+        )  # fmt: skip
         return plain
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -303,6 +326,11 @@ class AlertMachine:
         self.active = {(a.alert.condition.source, a.alert.condition.code, a.alert.condition.subject): a for a in active}
         self.pause = msgspec.convert(state["pause"], Pause | None)
         self.repeats = dict(state["repeats"])
+        if "burden" in state:  # a state that an older version left has none
+            self.burden.load_state(state["burden"])
+        for name, passed in state.get("limits", {}).items():
+            if name in self.limits:
+                self.limits[name].load_state(passed)
 
 
 RANK: dict[Priority, int] = {"info": 0, "low": 1, "medium": 2, "high": 3}

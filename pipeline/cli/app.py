@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from pipeline.cli import alerts, box, recordings, run
+from pipeline.cli import score as scoring
 
 app = typer.Typer(
     name="vigil", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -14,7 +15,7 @@ app = typer.Typer(
 
 PANELS = {
     "Run": (run.demo, run.launch, run.replay, run.record),
-    "Alerts": (alerts.subscribe, alerts.acknowledge, alerts.pause, alerts.resume, alerts.verify),
+    "Alerts": (alerts.subscribe, alerts.acknowledge, alerts.pause, alerts.resume, alerts.verify, scoring.score),
     "Recordings": (recordings.inspect, recordings.export, recordings.simulate),
     "This machine": (box.top, box.doctor, box.bench, box.schema),
 }

@@ -51,14 +51,15 @@ def alert_line(alert: Alert) -> str:
     if alert.origin != "live":
         parts.append(f"[magenta]{alert.origin.upper()}[/]")
     colour = COLOURS[condition.priority]
-    word = "withheld" if condition.suppressed_by else PHASES[alert.phase]
+    withheld = condition.suppressed_by or alert.signal.withheld
+    word = "withheld" if withheld else PHASES[alert.phase]
     parts.append(f"[{colour}]{word:<10} {condition.priority:<6}[/] {escape(condition.text)}")
     if alert.phase == "end" and condition.ended is not None:
         parts.append(f"[dim]after {(condition.ended - condition.onset) / 1e9:.0f} s[/]")
     if alert.signal.inactivation != "none" or alert.signal.presence in ("latched", "acknowledged"):
         parts.append(f"[blue]{alert.signal.presence} {alert.signal.inactivation.replace('none', '')}[/]")
-    if condition.suppressed_by:
-        parts.append(f"[dim]({escape(condition.suppressed_by)})[/]")
+    if withheld:
+        parts.append(f"[dim]({escape(withheld)})[/]")
     return " ".join(parts)
 
 
@@ -80,6 +81,8 @@ def status_line(status: Status) -> str:
         f"[dim]{moment(status.at)}[/] {escape(status.room)} {status.state}", f"{len(status.streams)} streams",
         f"{len(status.active)} active alerts",
     ]  # fmt: skip
+    if status.alarms_per_hour is not None:
+        parts.append(f"{status.alarms_per_hour:.1f} alarms an hour")
     if status.origin != "live":
         parts.insert(1, f"[magenta]{status.origin.upper()}[/]")
     if silent:

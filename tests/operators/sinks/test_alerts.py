@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from operators.sinks.alerts import Alerts
 from pipeline import commands
@@ -19,7 +20,14 @@ from pipeline.errors import MessageError, VigilError
 from pipeline.graph import Graph
 from pipeline.journal import JournalReader
 from pipeline.message import AlertCondition, Message, Outcome, Rule
+from pipeline.metrics import EngineCollector
 from pipeline.operator import Output, Source
+
+
+def metrics(engine: Engine) -> str:
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(engine))
+    return generate_latest(registry).decode()
 
 
 class Patient(Source):
@@ -172,6 +180,8 @@ async def test_the_heartbeat_says_what_runs_and_that_it_has_ended(tmp_path: Path
         assert again is not None
         assert [alert.alert_id for alert in again.active] == [room.alerts[0].alert_id]
         assert [stream.name for stream in again.streams] == ["patient.conditions"]
+        assert again.alarms_per_hour == pytest.approx(6.0), "one alarm in a run that counts as ten minutes at least"
+        assert 'vigil_alarms_per_hour{operator="alerts"} 6.0' in metrics(room.engine)
     ended = reader.status()
     assert ended is not None
     assert ended.state == "stopped"
