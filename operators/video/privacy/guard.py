@@ -13,6 +13,7 @@ must never emit pixels: no crop, no mask that shows more than the device's words
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time as clock
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from operators.video.privacy.blank import Fill, blanked, sound
 from operators.video.privacy.gate import Gate
 from operators.video.privacy.report import TEXTS, Report, priority
 from operators.video.privacy.room import Faces, FacesConfig
-from operators.video.privacy.text import TextConfig, TextRedactor
+from operators.video.privacy.text import TextConfig, TextRedactor, reader
 from pipeline.message import NANOSECONDS, AlertCondition, Event, Evidence, Message, VideoFrame
 from pipeline.operator import Config as BaseConfig
 from pipeline.operator import Input, Output, Outputs
@@ -111,6 +112,9 @@ class PrivacyGuard(RuleOperator):
         if self.config.kind == "scope":
             self.classify = self.load_classifier()
             self.classify(blanked(VideoFrame(64, 48, "yuv420p", ())))
+        if self.config.text.redact == "unknown":
+            with contextlib.suppress(ImportError):  # without it no text is freed
+                reader()
 
     def process(self, message: Message[VideoFrame]) -> Outputs:
         """Take in a frame; answers with the frames that are decided now, and with what is to be said."""

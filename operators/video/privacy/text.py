@@ -7,6 +7,8 @@ little. What comes later is found once it has stood still for ``samples`` looks;
 
 Reading (RapidOCR's recogniser on single lines, about 20 ms a line) can only ever free a region: one whose whole text is
 words and values of devices (``allow``). Without RapidOCR, or where it reads anything else, the region stays filled.
+
+Not found: text whose letters are fainter than ``STROKE``, text without gaps such as a logo, and text that moves.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import cv2
@@ -54,11 +57,11 @@ class TextConfig(BaseConfig):
     """Seconds of event time between looks."""
     samples: int = pydantic.Field(default=6, ge=2, le=60)
     """Looks through all of which, but one, a stroke must stand to be text."""
-    read_seconds: float = pydantic.Field(default=10.0, gt=0)
-    """Seconds for which a reading holds. A text that changes into another of the same place and size meanwhile is not
-    noticed before."""
-    reads: int = pydantic.Field(default=2, ge=0, le=100)
-    """Regions read in one look, at most; the others wait, filled."""
+    read_seconds: float = pydantic.Field(default=30.0, gt=0)
+    """Seconds for which a reading holds, unless more than half of the strokes change before."""
+    reads: int = pydantic.Field(default=1, ge=0, le=100)
+    """Regions read in one look, at most; the others wait, filled. A reading holds the video up for as long as it takes:
+    place the guard in a thread where that matters."""
     confidence: float = pydantic.Field(default=0.8, ge=0, le=1)
     """Confidence of the reader below which a reading frees nothing."""
     margin: int = pydantic.Field(default=4, ge=0, le=100)
@@ -82,8 +85,8 @@ class TextRedactor:
         self._next: int | None = None
         self.seen: dict[Box, int] = {}
         """Regions to be filled and the event time at which each was last found."""
-        self.readings: dict[Box, tuple[int, bool]] = {}
-        """Regions that were read: when, and whether they may stay."""
+        self.readings: dict[Box, tuple[int, bool, Array]] = {}
+        """Regions that were read: when, whether they may stay, and the strokes that were there."""
         self._allowed = allowed(config.allow)
         self._read: Callable[[Array], tuple[str, float]] | None = None
 
@@ -105,9 +108,15 @@ class TextRedactor:
         found = [self._grown(box, scale, frame) for box in regions(lasting)]
         if len(found) > MOST:
             found = [(0, 0, frame.width, frame.height)]
-        unfree = [box for box in found if not self._may_stay(box, frame, time)] if self._reading() else found
-        for box in unfree:
+        now = [box for box in self.seen if self.seen[box] > time - 2 * self._every]
+        for box in found:
+            if self._may_stay(box, frame, time, lasting, scale, now):
+                continue
             self.seen[box] = time
+            # Letters over bright tissue come and go: while a good part of a region is found, it is all there.
+            for old in now:
+                if contains(old, box) and box[2] * box[3] >= 0.4 * old[2] * old[3]:
+                    self.seen[old] = time
         self.seen = {box: last for box, last in self.seen.items() if last >= time - self._keep}
 
     def boxes(self, time: int) -> list[Box]:
@@ -129,25 +138,26 @@ class TextRedactor:
         bottom = min(frame.height, int(np.ceil((y + height) / scale)) + margin)
         return left, top, right - left, bottom - top
 
-    def _reading(self) -> bool:
-        """Only once the first pictures have shown what moves: before that everything looks like text."""
-        config = self.config
-        return config.redact == "unknown" and config.reads > 0 and len(self._strokes) == config.samples
+    def _may_stay(self, box: Box, frame: VideoFrame, time: int, lasting: Array, scale: float, known: list[Box]) -> bool:
+        """Whether the region was read as a device's and is what it was then. Reads it where it is worth reading.
 
-    def _may_stay(self, box: Box, frame: VideoFrame, time: int) -> bool:
-        """Whether the region was read as a device's, in the last ``read_seconds``; reads it where it was not read."""
-        fresh = {b: r for b, r in self.readings.items() if time - self._read_ns < r[0] <= time}
-        if len(fresh) != len(self.readings):
-            self.readings = fresh
-        for other, (_, free) in fresh.items():
-            if contains(other, box) if free else other == box:
-                return free
-        if sum(when == time for when, _ in fresh.values()) >= self.config.reads:
+        ``lasting`` are the strokes that stand now, ``scale`` their pixels to one of the frame, ``known`` the regions
+        that the last look found: only what is still there is read, and only once movement has shown what is text.
+        """
+        config = self.config
+        if config.redact != "unknown" or len(self._strokes) < config.samples:
+            return False
+        self.readings = {b: r for b, r in self.readings.items() if time - self._read_ns < r[0] <= time}
+        for other, (_, free, before) in self.readings.items():
+            if contains(other, box):
+                return free and alike(before, cut(lasting, other, scale))
+        lines = box[2] >= 2 * box[3] and any(contains(old, box) for old in known)
+        if not lines or sum(reading[0] == time for reading in self.readings.values()) >= config.reads:
             return False
         x, y, width, height = box
         text, confidence = self._reader()(np.ascontiguousarray(rgb(frame)[y : y + height, x : x + width]))
-        free = confidence >= self.config.confidence and self._allowed(text)
-        self.readings[box] = (time, free)
+        free = confidence >= config.confidence and self._allowed(text)
+        self.readings[box] = (time, free, cut(lasting, box, scale))
         return free
 
     def _reader(self) -> Callable[[Array], tuple[str, float]]:
@@ -162,8 +172,10 @@ class TextRedactor:
 def strokes(picture: Array) -> Array:
     """(h, w) uint8, 1 where brightness steps by ``STROKE`` to the right or downwards."""
     found = np.zeros(picture.shape, np.uint8)
-    found[:, :-1] = cv2.absdiff(picture[:, 1:], picture[:, :-1]) >= STROKE
-    found[:-1] |= cv2.absdiff(picture[1:], picture[:-1]) >= STROKE
+    if picture.shape[1] > 1:
+        found[:, :-1] = cv2.absdiff(picture[:, 1:], picture[:, :-1]) >= STROKE
+    if picture.shape[0] > 1:
+        found[:-1] |= cv2.absdiff(picture[1:], picture[:-1]) >= STROKE
     return found
 
 
@@ -203,6 +215,18 @@ def contains(outer: Box, inner: Box, slack: int = 3) -> bool:
     )  # fmt: skip
 
 
+def cut(mask: Array, box: Box, scale: float) -> Array:
+    """The part of a mask under a box of the frame, where a pixel of the frame is ``scale`` pixels of the mask."""
+    x, y, width, height = box
+    return mask[int(y * scale) : int((y + height) * scale), int(x * scale) : int((x + width) * scale)] > 0
+
+
+def alike(one: Array, other: Array) -> bool:
+    """Whether two masks share at least half of what either has: digits change, labels do not."""
+    either = np.count_nonzero(one | other)
+    return either > 0 and np.count_nonzero(one & other) >= 0.5 * either
+
+
 def allowed(words: tuple[str, ...]) -> Callable[[str], bool]:
     """A test whether a line is made of ``words`` and short numbers only, with a word of two letters or more."""
     names = "|".join(re.escape(word) for word in sorted((w.lower() for w in words), key=len, reverse=True)) or r"(?!)"
@@ -219,6 +243,7 @@ def allowed(words: tuple[str, ...]) -> Callable[[str], bool]:
     return test
 
 
+@cache
 def reader() -> Callable[[Array], tuple[str, float]]:
     """RapidOCR's recogniser: (h, w, 3) uint8 RGB of one line to its text and confidence. Raises ``ImportError``."""
     import logging
