@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -49,11 +50,10 @@ def score(
             raise VigilError("a journal does not say when its recording began and ended", where=str(source), mend=mend)
         resolved = given.resolve(*span)
     else:
-        reader = registry.open_reader(source)
-        resolved = _truth_of(reader, source, given)
-        held = any(info.payload == "Alert" for info in reader.streams())
-        alerts, how = _held(reader) if held and not topology else _replayed(reader, source, topology, settings)
-        reader.close()
+        with contextlib.closing(registry.open_reader(source)) as reader:
+            resolved = _truth_of(reader, source, given)
+            held = any(info.payload == "Alert" for info in reader.streams())
+            alerts, how = _held(reader) if held and not topology else _replayed(reader, source, topology, settings)
     _tell(resolved, alerts, {"recording": source.name, "truth": truth.name if truth else source.name} | how, json=json)
 
 
