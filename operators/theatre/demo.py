@@ -66,6 +66,7 @@ async def run(
     build: Callable[[dict[str, str]], Graph],
     tell: Callable[[Alert], None],
     say: Callable[[str], None],
+    beside: Callable[[Engine], contextlib.AbstractAsyncContextManager[None]] = lambda _: contextlib.nullcontext(),
 ) -> dict[str, Any]:
     """Play a case in real time, tell each alert as it arrives, and give the score as plain values.
 
@@ -74,6 +75,7 @@ async def run(
         build: makes the theatre's topology with values for its ``${NAME}``.
         tell: is given each alert revision that a subscriber received.
         say: is given one line about what is going on.
+        beside: is entered while the engine runs, such as what draws its state on a terminal.
 
     Raises:
         VigilError: where the case or the topology cannot be run.
@@ -95,7 +97,8 @@ async def run(
         say(f"{reader.case.duration:.0f} s of a simulated operation begin")
         listening = asyncio.create_task(listen())
         try:
-            await engine.run()
+            async with beside(engine):
+                await engine.run()
             await _arrived(data / "journal.db", told, listening)
         finally:
             listening.cancel()

@@ -9,14 +9,18 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline import registry
 from pipeline.cli import show
 from pipeline.errors import TopologyError, VigilError, nearest
 from pipeline.message import Alert, Message
 from pipeline.reader import Reader
+
+if TYPE_CHECKING:
+    from pipeline.replay import Replay
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, one document a line, for programs.")]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for ${NAME} in the topology.")]
@@ -42,6 +46,40 @@ def topology_path(name: str) -> Path:
     if name in shipped:
         return shipped[name]
     raise TopologyError("there is no such topology", where=name, mend=nearest(path.stem, shipped))
+
+
+def open_readers(sources: Sequence[Path], *, repeat: bool = False) -> Reader:
+    """One recording, or several as a composition. Raises ``RecordingError``."""
+    from pipeline.recording.composition import Composition
+
+    readers = [registry.open_reader(source) for source in sources]
+    return readers[0] if len(readers) == 1 else Composition(readers, repeat=repeat)
+
+
+@contextlib.contextmanager
+def replay_progress(play: Replay, reader: Reader, first: int | None, last: int | None) -> Iterator[None]:
+    """A bar over the replay's event time on standard error, where somebody can see it; alerts pass above it."""
+    infos = reader.streams()
+    if not (show.err.is_terminal and infos):
+        yield
+        return
+    begin = first if first is not None else min(info.start for info in infos)
+    span = max(1, (last if last is not None else max(info.end for info in infos)) - begin)
+    stopping = threading.Event()
+
+    def draw() -> None:
+        with show.progress(reader.path.name) as bar:
+            task = bar.add_task("", total=1.0)
+            while not stopping.wait(0.2):
+                bar.update(task, completed=max(0.0, min(1.0, (play.last - begin) / span)))
+
+    thread = threading.Thread(target=draw, name="vigil-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def parse_speed(text: str) -> float:

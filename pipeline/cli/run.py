@@ -20,7 +20,9 @@ from pipeline.cli.common import (
     alert_nodes,
     interval,
     listener,
+    open_readers,
     parse_speed,
+    replay_progress,
     stop_on_signals,
     teller,
     told_from,
@@ -30,32 +32,40 @@ from pipeline.cli.common import (
 
 
 def replay(
-    source: Annotated[Path, typer.Argument(help=".mcap, .vital, WFDB (.hea), .csv, a video, or a theatre case.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help=".mcap, .vital, WFDB (.hea), .csv, a video, a theatre case; several are composed."),
+    ],
     topology: TopologyName = "",
     speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "1",
     start: Annotated[str, typer.Option("--from", help="605, 10m5s, 0:10:05 after the start, or an ISO time.")] = "",
     end: Annotated[str, typer.Option("--to", help="As --from.")] = "",
+    repeat: Annotated[bool, typer.Option("--repeat", help="Of several: shorter ones begin again and again.")] = False,
     digest: Annotated[bool, typer.Option("--digest", help="Print only the digest of the alerts.")] = False,
     settings: Setting = None,
     json: Json = False,
 ) -> None:
     """Play a recorded case through a topology: the same alerts, bit for bit, at any speed.
 
-    Nothing leaves the run: no broker is told and no journal is written.
+    Nothing leaves the run: no broker is told and no journal is written. Several sources are played side by side from
+    the longest one's beginning; what comes of that is labelled composed.
+
+    Example: vigil replay clip.mp4 case.vital --repeat --topology operating_room --speed max
     """
     from pipeline.alerts import Digest
     from pipeline.replay import Replay, topology_for
     from pipeline.topology import load
 
     times = parse_speed(speed)
-    reader = registry.open_reader(source)
+    reader = open_readers(sources, repeat=repeat)
     path = topology_path(topology or topology_for(reader))
-    values = {"CASE": str(source), "VIDEO": str(source), **values_of(settings)}
+    values = {"CASE": str(sources[0]), "VIDEO": str(sources[0]), **values_of(settings)}
     graph = load(path, values)
     first, last = interval(reader, start, end)
     found = Digest()
     with tempfile.TemporaryDirectory(prefix="vigil-replay-") as folder:
-        command = f"vigil replay {source.name} --topology {path.stem}"
+        names = " ".join(source.name for source in sources)
+        command = f"vigil replay {names}{' --repeat' * repeat} --topology {path.stem}"
         play = Replay(
             reader, graph, speed=times, start=first, end=last, data=Path(folder), command=command
         )  # fmt: skip
@@ -68,7 +78,8 @@ def replay(
             stop_on_signals(play.engine.stop)
             return await play.run(found.result)
 
-        summary = asyncio.run(run())
+        with replay_progress(play, reader, first, last):
+            summary = asyncio.run(run())
     reader.close()
     if digest and not json:
         print(summary.digest)
@@ -76,7 +87,7 @@ def replay(
         show.json_line({"summary": summary, "suppressed": found.suppressed})
     else:
         show.out.print(
-            f"{summary.messages:,} messages, {summary.event_seconds:,.0f} s of {source.name} in "
+            f"{summary.messages:,} messages, {summary.event_seconds:,.0f} s of {reader.path.name} in "
             f"{summary.wall_seconds:.1f} s ({summary.times_real_time:,.0f}x real time): "
             f"[bold]{summary.alerts} alerts[/], {found.suppressed} withheld\ndigest {summary.digest}"
         )
@@ -100,6 +111,7 @@ def launch(
     What is told here is in the journal already; where an alerts node has none, it is told directly.
     """
     from pipeline.alerts import Digest
+    from pipeline.cli.live import Signalled, nothing, strip
     from pipeline.engine import Engine, RunOptions
     from pipeline.health import served
     from pipeline.topology import load
@@ -107,7 +119,7 @@ def launch(
     values = ({"KAFKA": kafka} if kafka else {}) | values_of(settings)
     graph = load(topology_path(topology), values)
     engine = Engine(graph, RunOptions(room=room, data=data))
-    found = Digest()
+    found, signalled = Digest(), Signalled(engine, alert_nodes(graph))
     journals = []
     for node in alert_nodes(graph):
         engine.listen(node, "alerts", found)
@@ -122,7 +134,8 @@ def launch(
         async with served(engine, port=port) as bound:
             if not json:
                 show.err.print(f"{show.NOTICE}  {graph.name} in {engine.room}, http://127.0.0.1:{bound}/status")
-            await engine.run()
+            async with nothing(engine) if json else strip(engine, signalled):
+                await engine.run()
 
     with contextlib.ExitStack() as stack:
         for path in journals:
@@ -176,6 +189,7 @@ def demo(
 
     Exit code 1 where a planted event was missed or an alert was false.
     """
+    from pipeline.cli.live import Signalled, nothing, strip
     from pipeline.topology import load
 
     def say(line: str) -> None:
@@ -183,7 +197,9 @@ def demo(
 
     run = registry.names("demos")["theatre"].load()
     say(f"{show.NOTICE} Everything in this demo is simulated.")
-    found = asyncio.run(run(case, lambda values: load(topology_path("theatre"), values), teller(json=json), say))
+    beside = nothing if json else lambda engine: strip(engine, Signalled(engine, alert_nodes(engine.graph)))
+    build = lambda values: load(topology_path("theatre"), values)  # noqa: E731
+    found = asyncio.run(run(case, build, teller(json=json), say, beside))
     if json:
         show.json_line({"summary": found})
     else:

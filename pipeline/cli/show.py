@@ -94,11 +94,16 @@ def status_line(status: Status) -> str:
 
 
 def progress(label: str) -> Progress:
-    """A bar on standard error; shown only where somebody can see it."""
+    """A bar below what is printed; shown only where somebody can see it, and never in a file or a pipe."""
     return Progress(
         TextColumn(label), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
-        TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal,
+        TimeRemainingColumn(), console=below(), transient=True, disable=not err.is_terminal,
     )  # fmt: skip
+
+
+def below() -> Console:
+    """The console for what moves below the printed lines: the one that they are printed on, where that is seen."""
+    return out if out.is_terminal else err
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
