@@ -64,9 +64,12 @@ def export(
 
     reader = registry.open_reader(source)
     first, last = interval(reader, start, end)
-    summary = write(
-        reader, target, start=first, end=last, streams=tuple(streams or ["*"]), overwrite=overwrite
-    )  # fmt: skip
+    with show.progress(f"exporting {source.name}") as bar:
+        task = bar.add_task("", total=1.0)
+        summary = write(
+            reader, target, start=first, end=last, streams=tuple(streams or ["*"]), overwrite=overwrite,
+            progress=lambda part: bar.update(task, completed=part),
+        )  # fmt: skip
     if json:
         show.json_line(summary)
     else:
