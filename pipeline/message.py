@@ -26,6 +26,9 @@ Origin = Literal["live", "recorded", "simulated", "composed"]
 Priority = Literal["high", "medium", "low", "info"]
 Kind = Literal["physiological", "technical", "advisory"]
 
+Verdict = Literal["", "confirmed", "enriched", "demoted", "unverified"]
+"""What a slower check says of an alert afterwards."""
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -239,6 +242,8 @@ class AlertCondition(msgspec.Struct, frozen=True):
     evidence: tuple[Evidence, ...] = ()
     suppressed_by: str = ""
     """Why nobody is to be told, where a candidate was rejected. Logged, never signalled."""
+    verified: Verdict = ""
+    """A slower check's verdict, where this is one: it revises the alert it is about, and never begins one."""
 
 
 SignalPresence = Literal["on", "latched", "acknowledged", "off"]

@@ -93,13 +93,13 @@ class AlertMachine:
         if condition.suppressed_by and (active is None or active.alert.condition.ended is not None):
             return [self._suppressed(condition, time, origin, processing_ns)] if condition.present else []
         if active is None or active.alert.condition.ended is not None:
-            if not condition.present:
+            if not condition.present or condition.verified:  # a verdict begins nothing; its alert is over
                 return []
             superseded = [] if active is None else [self._silence(active, time, "superseded")]
             return [*superseded, self._start(key, condition, time, origin, processing_ns)]
         if not condition.present:
             return [self._end(key, active, condition, time, processing_ns)]
-        if condition.onset != active.alert.condition.onset:
+        if condition.onset != active.alert.condition.onset and not condition.verified:
             last = msgspec.structs.replace(active.alert.condition, present=False, ended=time)
             ended = [self._end(key, active, last, time, processing_ns)]
             again = self.active.get(key)
@@ -145,8 +145,8 @@ class AlertMachine:
 
     def _update(self, active: Active, condition: AlertCondition, time: int, processing_ns: int) -> list[Alert]:
         alert = active.alert
-        if condition == alert.condition:
-            return []
+        if condition == alert.condition or condition.onset != alert.condition.onset:
+            return []  # nothing new, or a verdict on an episode that is over
         worse = RANK[condition.priority] > RANK[alert.condition.priority]
         signal = alert.signal
         if worse and signal.presence != "on":
@@ -155,8 +155,9 @@ class AlertMachine:
             active, "escalate" if worse else "update", time, condition=condition, signal=signal,
             processing_ns=processing_ns,
         )  # fmt: skip
-        if worse:
+        if condition.priority != alert.condition.priority:
             active.escalate_at = self._escalation(updated)
+        if worse:
             self._count(updated)
         return [updated]
 

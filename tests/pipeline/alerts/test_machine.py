@@ -157,6 +157,28 @@ def test_a_suppressed_candidate_is_said_but_never_signalled() -> None:
     assert alerts.condition(condition(False, suppressed_by="flush"), S, "live") == []
 
 
+def test_a_verdict_revises_its_own_alert_and_never_begins_one() -> None:
+    alerts = machine()
+    early = alerts.condition(condition(verified="confirmed"), 0, "live")
+    first = alerts.condition(condition(), S, "live")
+    other = alerts.condition(condition(onset=S, verified="demoted", priority="low"), 2 * S, "live")
+    demoted = alerts.condition(condition(verified="demoted", priority="low"), 3 * S, "live")
+    assert [early, other] == [[], []]
+    assert told(first + demoted) == [("start", "on", "none"), ("update", "on", "none")]
+    assert demoted[0].alert_id == first[0].alert_id
+    assert demoted[0].revision == 2
+    assert alerts.due() is None, "what was demoted to low is not signalled anew as if it were high"
+    assert told(alerts.condition(condition(False), 4 * S, "live")) == [("end", "off", "none")]
+    assert alerts.condition(condition(verified="confirmed"), 5 * S, "live") == [], "it is over"
+
+
+def test_a_verdict_on_a_latched_alert_comes_too_late() -> None:
+    alerts = machine()
+    alerts.condition(condition(), S, "live")
+    alerts.condition(condition(False), 2 * S, "live")
+    assert alerts.condition(condition(verified="demoted", priority="low"), 3 * S, "live") == []
+
+
 def test_it_goes_on_from_its_state() -> None:
     one = machine()
     one.condition(condition(), 0, "live")
