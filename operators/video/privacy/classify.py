@@ -16,8 +16,8 @@ Classifier = Callable[[VideoFrame], float]
 """A frame to the evidence, 0..1, that it shows the inside of the body."""
 
 Named = Literal["view", "rules", "redness"]
-"""``view``: the best that ``operators.perception.view`` has. ``rules``: its three rules of hue and brightness.
-``redness``: the trivial baseline."""
+"""``view``: the learnt model of ``operators.perception.view``. ``rules``: its three rules of hue and brightness, which
+take skin for the inside of the body. ``redness``: the trivial baseline."""
 
 
 def load(name: Named) -> Classifier:
@@ -25,14 +25,19 @@ def load(name: Named) -> Classifier:
 
     Raises:
         ImportError: where what it needs is not installed. The run does not start then; nothing is shown.
+        VigilError: where the weights are missing or damaged.
     """
     if name == "redness":
         return redness
-    rules: Classifier = importlib.import_module("operators.perception.view.rules").in_body
     if name == "rules":
+        rules: Classifier = importlib.import_module("operators.perception.view.rules").in_body
         return rules
-    best: Classifier = getattr(importlib.import_module("operators.perception.view"), "in_body", rules)
-    return best
+    model = importlib.import_module("operators.perception.view.model").load()
+
+    def in_body(frame: VideoFrame) -> float:
+        return float(model.classify(frame).scores.get("in_body", 0.0))
+
+    return in_body
 
 
 def nothing(frame: VideoFrame) -> bool:

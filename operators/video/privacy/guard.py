@@ -69,9 +69,9 @@ class PrivacyGuard(RuleOperator):
         """Frames inside the body in a row before one is shown."""
         open_seconds: float = pydantic.Field(default=1.0, ge=0, le=60)
         """Seconds of event time that they must span."""
-        delay_frames: int = pydantic.Field(default=8, ge=0, le=250)
+        delay_frames: int = pydantic.Field(default=10, ge=0, le=250)
         """Frames that must follow a frame, all inside the body, before it is shown."""
-        delay_seconds: float = pydantic.Field(default=0.5, ge=0, le=60)
+        delay_seconds: float = pydantic.Field(default=0.7, ge=0, le=60)
         """Seconds of event time that they must span."""
         gap_seconds: float = pydantic.Field(default=1.0, gt=0, le=3600)
         """A longer step between frames starts the count again. A stream of less than one frame a second needs more."""

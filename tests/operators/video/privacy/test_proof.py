@@ -14,8 +14,10 @@ import pytest
 from operators.sinks.alerts import Alerts
 from operators.sinks.recorder import Recorder
 from operators.theatre.case import load
+from operators.theatre.signals import Monitor
 from operators.theatre.source import Theatre
-from operators.video.privacy import PrivacyGuard, uniform
+from operators.theatre.tracks import Studio
+from operators.video.privacy import PrivacyGuard, classify, uniform
 from operators.video.signal import VideoSignal
 from pipeline.engine import Engine, RunOptions
 from pipeline.export import export
@@ -30,6 +32,7 @@ from tests.operators.video.privacy.watermark import (
     is_outside,
     marked,
     pictures_of_file,
+    stamp,
 )
 
 SIZE = (192, 144)
@@ -119,7 +122,7 @@ def search(folder: Path) -> tuple[int, int]:
     return len(found), sum(value >= FOUND for value in found)
 
 
-SEEDS = [2001, 2002, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2003, 2011))]
+SEEDS = [2001, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2002, 2011))]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -146,3 +149,14 @@ async def test_the_search_finds_the_mark_when_there_is_no_guard(tmp_path: Path) 
     assert outside > 60
     assert pictures == 2 * len(heard)
     assert with_mark == 2 * outside, "each of them, in the recording and in the clip, and none of the others"
+
+
+def test_the_mark_does_not_help_the_guard(tmp_path: Path) -> None:
+    case = load(script(tmp_path / "case.yaml", 2001))
+    studio = Studio(case, 2001, Monitor(case, 2001))
+    frames = [studio.frame(i) for i in range(0, len(studio.times), 4) if is_outside(case, int(studio.times[i]))]
+    judge = classify.load("view")
+    plain, with_mark = ([judge(frame) for frame in them] for them in (frames, [stamp(frame) for frame in frames]))
+    assert len(frames) > 20
+    assert sum(value >= 0.5 for value in with_mark) >= sum(value >= 0.5 for value in plain)
+    assert sum(with_mark) >= sum(plain) - 0.5
