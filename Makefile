@@ -19,7 +19,7 @@ test-all: lint
 	@.venv/bin/pytest -q -n 2 --dist loadgroup -m ""
 
 bench: setup
-	@for name in engine theatre alerts soak; do .venv/bin/vigil bench $$name --json; done
+	@.venv/bin/python deploy/figures.py engine alerts recordings senses theatre soak
 
 clean:
 	rm -rf .venv .ruff_cache .mypy_cache .pytest_cache .hypothesis

@@ -45,7 +45,7 @@ def broker_stop(folder: BrokerFolder = Path("data/kafka")) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="engine, theatre, alerts, soak")],
+    name: Annotated[str, typer.Argument(help="engine, alerts, recordings, senses, theatre, soak")],
     quick: Annotated[bool, typer.Option("--quick", help="Seconds instead of minutes; figures are rougher.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     hours: Annotated[float, typer.Option(help="Simulated hours of `bench soak`.", min=0.05)] = 8.0,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import sys
 from typing import Any
 
 import msgspec
@@ -14,8 +16,17 @@ from rich.table import Table
 from pipeline.errors import VigilError
 from pipeline.message import Alert, Status
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+PIPED_WIDTH = 160
+"""Columns where nobody's terminal says how many there are."""
+
+
+def _console(*, stderr: bool) -> Console:
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if terminal or "COLUMNS" in os.environ else PIPED_WIDTH
+    return Console(stderr=stderr, highlight=False, width=width)
+
+
+out, err = _console(stderr=False), _console(stderr=True)
 
 NOTICE = "Vigil informs. It is never the only alarm."
 SILENT_SECONDS = 10.0

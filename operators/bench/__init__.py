@@ -1,0 +1,1 @@
+"""Benches over several capabilities at once."""
