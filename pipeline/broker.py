@@ -1,7 +1,9 @@
 """A genuine Apache Kafka broker for a box without one: `vigil broker start`.
 
-KRaft, combined broker and controller, one node or three, on the loopback interface. Java runs the artefacts that
-Maven fetches from Maven Central by ``deploy/kafka/pom.xml`` into the user's cache; nothing is installed.
+KRaft, combined broker and controller, one node or three, on the loopback interface. Where a Docker engine runs and has
+Kafka's own image, or can pull it, that runs the nodes; else Java runs the artefacts that Maven fetches from Maven
+Central by ``deploy/kafka/pom.xml`` into the user's cache. Nothing is installed, and either way it is the same program
+with the same configuration.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import psutil
 
 from pipeline.errors import VigilError
 
+IMAGE = "apache/kafka"
+"""The image that the Apache Kafka project publishes; its tag is the version in ``POM``."""
 POM = Path(__file__).parent.parent / "deploy" / "kafka" / "pom.xml"
 START_SECONDS = 60.0
 
@@ -56,6 +60,38 @@ def artefacts() -> Path:
     return folder
 
 
+def image() -> str | None:
+    """Kafka's image where a Docker engine runs here and has it or can pull it; else None."""
+    if shutil.which("docker") is None:
+        return None
+    name = f"{IMAGE}:{_version()}"
+
+    def works(*arguments: str) -> bool:
+        return subprocess.run(["docker", *arguments], capture_output=True, check=False).returncode == 0
+
+    if not works("info"):
+        return None
+    return name if works("image", "inspect", name) or works("pull", "--quiet", name) else None
+
+
+def runner(folder: Path, name: str | None, container: str) -> list[str]:
+    """The words before Kafka's own: a Java that has Kafka on its class path, in a container or not.
+
+    Args:
+        folder: the broker's data, seen under the same path inside a container.
+        name: the image, or None for the Java of this machine.
+        container: what the container is called.
+    """
+    options = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    options.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
+    if name is None:
+        return ["java", *options, "-cp", f"{artefacts()}/*"]
+    return [
+        "docker", "run", "--rm", "--name", container, "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}",
+        "--volume", f"{folder}:{folder}", "--entrypoint", "java", name, *options, "-cp", "/opt/kafka/libs/*",
+    ]  # fmt: skip
+
+
 def _version() -> str:
     text = POM.read_text()
     return text.partition("<kafka.version>")[2].partition("<")[0]
@@ -84,6 +120,7 @@ class Broker:
         self.ports = [port + index if port else free_port() for index in range(nodes)]
         self.controllers = [free_port() for _ in range(nodes)]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.image: str | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -92,7 +129,7 @@ class Broker:
 
     def start(self) -> None:
         """Format what is new, start all nodes, wait until they take connections. Raises ``VigilError``."""
-        jars = artefacts()
+        self.image = image()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.properties").write_text(LOG4J)
         identity = self.folder / "cluster"
@@ -102,7 +139,7 @@ class Broker:
             configuration = self._configure(node)
             if not (self.folder / f"data-{node}" / "meta.properties").exists():
                 format_command = ["kafka.tools.StorageTool", "format", "-t", identity.read_text()]
-                self._java(jars, [*format_command, "-c", str(configuration), *self.format_options], node).wait()
+                self._run([*format_command, "-c", str(configuration), *self.format_options], node).wait()
         for node in range(self.nodes):
             self.start_node(node)
         for node in range(self.nodes):
@@ -111,7 +148,7 @@ class Broker:
     def start_node(self, node: int) -> None:
         """Start one node, formatted before."""
         configuration = self.folder / f"node-{node}.properties"
-        self.processes[node] = self._java(artefacts(), ["kafka.Kafka", str(configuration)], node)
+        self.processes[node] = self._run(["kafka.Kafka", str(configuration)], node)
         (self.folder / f"node-{node}.pid").write_text(str(self.processes[node].pid))
 
     def wait(self, node: int) -> None:
@@ -127,6 +164,8 @@ class Broker:
 
     def kill(self, node: int = 0) -> None:
         """SIGKILL, as a power cut would."""
+        if self.image is not None:
+            subprocess.run(["docker", "kill", self._container(node)], capture_output=True, check=False)
         self.processes[node].kill()
         self.processes.pop(node).wait()
 
@@ -144,14 +183,13 @@ class Broker:
         for file in self.folder.glob("node-*.pid"):
             file.unlink()
 
-    def _java(self, jars: Path, arguments: list[str], node: int) -> subprocess.Popen[bytes]:
-        logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
+    def _container(self, node: int) -> str:
+        return f"vigil-kafka-{self.ports[node]}"
+
+    def _run(self, arguments: list[str], node: int) -> subprocess.Popen[bytes]:
+        command = [*runner(self.folder, self.image, self._container(node)), *arguments]
         with (self.folder / f"node-{node}.log").open("ab") as log:
-            return subprocess.Popen(
-                ["java", "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", logging, "-cp",
-                 f"{jars}/*", *arguments],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def _configure(self, node: int) -> Path:
         voters = ",".join(f"{index + 1}@127.0.0.1:{port}" for index, port in enumerate(self.controllers))
@@ -187,7 +225,7 @@ def stop_running(folder: Path) -> int:
     for file in folder.glob("node-*.pid"):
         with contextlib.suppress(psutil.Error, ValueError):
             process = psutil.Process(int(file.read_text()))
-            if "java" in process.name():  # a number may have been given to another program since
+            if process.name() in ("java", "docker"):  # a number may have been given to another program since
                 process.terminate()
                 process.wait(20)
                 ended += 1
