@@ -37,8 +37,9 @@ class Source:
 class Item:
     """One value of the document."""
 
-    def __init__(self, source: Source, node: yaml.Node, name: str) -> None:
-        self.source, self.node, self.name = source, node, name
+    def __init__(self, source: Source, node: yaml.Node, name: str, key: int = 0) -> None:
+        self.source, self.node, self.name, self.key = source, node, name, key
+        """``key``: where its name stands in the file."""
 
     @property
     def index(self) -> int:
@@ -88,8 +89,7 @@ class Item:
                 self.source.fail(f"{self.name} has no entry {word!r}", key.start_mark.index, nearest(word, names))
             if word in found:
                 self.source.fail(f"{word!r} is given twice", key.start_mark.index)
-            found[word] = Item(self.source, value, word)
-            found[word].key = key.start_mark.index  # type: ignore[attr-defined]
+            found[word] = Item(self.source, value, word, key.start_mark.index)
         for word in required:
             if word not in found:
                 self.fail(f"{self.name} needs {word!r}")

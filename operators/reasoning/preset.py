@@ -80,7 +80,8 @@ class Check:
     confirm: Node | None = None
     """None: an operator on `verdicts` is to answer."""
     refute: Node | None = None
-    demote_to: Priority = "low"
+    demote_to: Priority | None = None
+    """What it becomes where it is refuted, or not confirmed by the deadline; None: it stays what it is."""
     text: str = ""
 
 
@@ -112,25 +113,29 @@ def load(name: str) -> Preset:
 def loads(content: bytes | str, file: str = "<preset>") -> Preset:
     """``load`` from text; ``file`` is what errors call it."""
     top = read(content, file).table(
-        ("reasoning", "name", "version", "description", "signals", "rules", "checks"),
-        ("reasoning", "name", "version", "signals"),
+        ("reasoning", "name", "version", "description", "include", "signals", "rules", "checks"),
+        ("reasoning", "name", "version"),
     )
     if top["reasoning"].text() != "1":
         top["reasoning"].fail("this is version 1 of the language")
     if not NAME.fullmatch(top["name"].text()):
         top["name"].fail("a name is letters, digits and _")
     version = top["version"].number(1, 1e9)
-    signals = {name: _signal(name, item) for name, item in top["signals"].table().items()}
-    rules = tuple(_rule(item, signals) for item in top["rules"].items()) if "rules" in top else ()
-    checks = tuple(_check(item, signals) for item in top["checks"].items()) if "checks" in top else ()
+    signals, rules, checks = _included(top["include"]) if "include" in top else ({}, (), ())
+    for name, item in top["signals"].table().items() if "signals" in top else ():
+        if name in signals:
+            item.fail(f"{name!r} is a signal of the included preset")
+        signals[name] = _signal(name, item)
+    for item in top["rules"].items() if "rules" in top else ():
+        rule = _rule(item, signals)
+        if rule.code in [other.code for other in rules]:
+            item.fail(f"the code {rule.code!r} is used twice")
+        rules += (rule,)
+    checks = (*(_check(item, signals) for item in (top["checks"].items() if "checks" in top else ())), *checks)
     if not rules and not checks:
         top["name"].fail("a preset needs `rules` or `checks`")
     if len(rules) + len(checks) > MAXIMUM_RULES:
         top["name"].fail(f"more than {MAXIMUM_RULES} rules")
-    codes = [rule.code for rule in rules]
-    for index, code in enumerate(codes):
-        if code in codes[:index]:
-            top["rules"].items()[index].fail(f"the code {code!r} is used twice")
     description = top["description"].text() if "description" in top else ""
     preset = Preset(top["name"].text(), int(version), description, signals, rules, checks, "")
     return dataclasses.replace(preset, digest=_digest(preset))
@@ -139,11 +144,22 @@ def loads(content: bytes | str, file: str = "<preset>") -> Preset:
 # ------------------------------------------------------------------------------------------- parts
 
 
+def _included(item: Item) -> tuple[dict[str, Signal], tuple[Rule, ...], tuple[Check, ...]]:
+    """Another shipped preset's signals, rules and checks; that one stands by itself."""
+    name = item.text()
+    if not (FOLDER / f"{name}.yaml").is_file():
+        item.fail(f"there is no preset {name!r}", nearest(name, (path.stem for path in FOLDER.glob("*.yaml"))))
+    if re.search(r"^include:", (FOLDER / f"{name}.yaml").read_text(), re.MULTILINE):
+        item.fail(f"{name!r} includes another preset itself")
+    other = load(name)
+    return dict(other.signals), other.rules, other.checks
+
+
 def _signal(name: str, item: Item) -> Signal:
     if not NAME.fullmatch(name):
-        item.fail(f"{name!r} is no name for a signal", "letters, digits and _")
+        item.source.fail(f"{name!r} is no name for a signal", item.key, "letters, digits and _")
     if name in RESERVED:
-        item.fail(f"{name!r} is a word of the language and no name for a signal")
+        item.source.fail(f"{name!r} is a word of the language and no name for a signal", item.key)
     body = item.table((*HOLDS, "unit", "hold", "subject", "text", "score", "alive", "alive_for"))
     kinds = [word for word in body if word in HOLDS]
     if len(kinds) != 1:
@@ -186,13 +202,13 @@ def _rule(item: Item, signals: dict[str, Signal]) -> Rule:
 
 def _check(item: Item, signals: dict[str, Signal]) -> Check:
     body = item.table(("codes", "source", "deadline", "confirm", "refute", "demote_to", "text"), ("codes", "deadline"))
-    if "refute" in body and "confirm" not in body:
-        body["refute"].fail("`refute` needs a `confirm` beside it")
+    if "refute" in body and not {"confirm", "demote_to"} <= body.keys():
+        body["refute"].fail("`refute` needs a `confirm` and a `demote_to` beside it")
     return Check(
         body["codes"].texts(), body["source"].text() if "source" in body else "*", _duration(body["deadline"]),
         _expression(body["confirm"], signals) if "confirm" in body else None,
         _expression(body["refute"], signals) if "refute" in body else None,
-        body["demote_to"].choice(get_args(Priority)) if "demote_to" in body else "low",  # type: ignore[arg-type]
+        body["demote_to"].choice(get_args(Priority)) if "demote_to" in body else None,  # type: ignore[arg-type]
         _text(body["text"], signals) if "text" in body else "",
     )  # fmt: skip
 

@@ -128,7 +128,7 @@ class Verify(Watcher):
             return said
         check = self.checks[case.check]
         wished = data.get("priority")
-        priority = wished if wished in get_args(Priority) else check.demote_to
+        priority = wished if wished in get_args(Priority) else check.demote_to or "low"
         note = f"{answer} by {message.stream.partition('.')[0]} {self._took(case, time)}"
         proof = (Evidence(message.stream, case.condition.onset, time, note=note), *_evidence(data.get("evidence")))
         said += self._answered(case.check, time, message)
@@ -148,9 +148,8 @@ class Verify(Watcher):
     def dues(self) -> Iterator[int | None]:
         yield from super().dues()
         for case in self.cases.values():
-            due = case.asked + self.checks[case.check].deadline
-            if not case.verdict and due > self.now:
-                yield due
+            if not case.verdict:
+                yield case.asked + self.checks[case.check].deadline
 
     def finish(self) -> Outputs:
         return [said for index in list(self.silent) for said in self._answered(index, self.now, None)]
@@ -188,7 +187,7 @@ class Verify(Watcher):
             yield self._conclude(case, "confirmed", time, cause, check.text, proof(confirm))
         elif refute is not None and refute.truth == TRUE:
             yield self._conclude(case, "demoted", time, cause, "", proof(refute), check.demote_to)
-        elif late and refute is None and confirm.truth == FALSE:
+        elif late and refute is None and check.demote_to and confirm.truth == FALSE:
             yield self._conclude(case, "demoted", time, cause, "", proof(confirm), check.demote_to)
         elif late:
             yield self._conclude(case, "unverified", time, cause, "", proof(confirm))

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from operators.reasoning.watcher import Watcher
 from pipeline.message import NANOSECONDS, AlertCondition, Detection, Event, Message, Numeric, Rule
 from pipeline.operator import Context, each
@@ -75,8 +77,11 @@ def play(operator: Watcher, messages: Iterable[Message[Any]], until: float | Non
     for message in messages:
         fire(message.time)
         last = message.time
-        port = "on_" + message.stream.partition(":")[0] if ":" in message.stream else HANDLERS[type(message.payload)]
-        said.extend(each(getattr(operator, port)(message)))
+        handler = HANDLERS[type(message.payload)]
+        if ":" in message.stream:  # "port:stream" where the payload does not say to which port it goes
+            port, _, stream = message.stream.partition(":")
+            handler, message = f"on_{port}", msgspec.structs.replace(message, stream=stream)
+        said.extend(each(getattr(operator, handler)(message)))
     fire(last + 1 if until is None else round(until * S) + 1)
     if until is None:
         said.extend(each(operator.finish()))
