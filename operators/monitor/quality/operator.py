@@ -37,6 +37,8 @@ class _Watch:
     """Since when it is usable again, while that is not yet believed."""
     present: bool = False
     fault: str = ""
+    last: int = -1
+    """End of the last second that was judged."""
 
 
 class SignalQuality(RuleOperator):
@@ -78,6 +80,7 @@ class SignalQuality(RuleOperator):
         blocks, judge, watch = known
         said: list[Message[Any]] = []
         for block in blocks.add(message.time, message.payload):
+            watch.last = block.end
             verdict = self._baseline(block, judge) if self.config.baseline else judge.judge(block)
             value = Numeric(f"{watch.channel}_QUALITY", "", "1", round(verdict.index, 4))
             said.append(self.quality.emit(value, message, time=block.end, channel=value.channel))
@@ -88,9 +91,8 @@ class SignalQuality(RuleOperator):
         said = []
         for stream, known in self._known.items():
             if known is not None and known[2].present:
-                said.append(
-                    self._say(known[2], stream, max(self.now, known[2].bad), None, ended=self.now, note=NOT_WATCHED)
-                )
+                last = known[2].last
+                said.append(self._say(known[2], stream, last, None, ended=last, note=NOT_WATCHED))
         return said
 
     def _meet(self, message: Message[Waveform]) -> tuple[Blocks, Judge, _Watch] | None:

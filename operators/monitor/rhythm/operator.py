@@ -244,9 +244,10 @@ class Rhythm(RuleOperator):
             return True
         for lead in traces:
             if lead.role == "ecg" and lead.usable(upto - clear, upto):
-                beats = lead.beats().within(upto - clear, upto)
+                if kind not in ("asystole", "ventricular_fibrillation"):
+                    return True  # neither a fast nor a slow rhythm: also where there is none at all any more
                 oscillates = any(second.oscillating for second in lead.over(upto - clear, upto))
-                if len(beats.times) >= 2 and not (oscillates and kind == "ventricular_fibrillation"):
+                if len(lead.beats().within(upto - clear, upto).times) >= 2 and not oscillates:
                     return True
         return False
 
