@@ -51,8 +51,11 @@ class Cell(Kept):
 
 
 class Constant(Cell):
-    def update(self, time: int) -> None:
-        self.value = self.node.value  # type: ignore[attr-defined]
+    """Is what it is: nobody has to bring it up to date."""
+
+    def __init__(self, node: syntax.Number, parts: tuple[Cell, ...]) -> None:
+        super().__init__(node, parts)
+        self.value = node.value
 
 
 class Latest(Cell):
@@ -163,6 +166,8 @@ class Changed(Cell):
         # Of a percentage the amount is in millionths of a per cent.
         reached = extreme > 0 and change * 100 * MICRO >= self.micro * extreme if self.percent else change >= self.micro
         self.become(TRUE if reached else FALSE if window.covered(time) else UNKNOWN, time)
+        if self.truth == FALSE:  # what leaves the window can only make the change smaller
+            self.due = track.end(time)
 
 
 class Silence(Cell):
@@ -260,16 +265,22 @@ class Lasting(_Past):
         self.look(time, self.parts[0].truth)
 
     def look(self, time: int, now: int) -> None:
-        self.note(time, now)
-        if now == self.wanted or self.within(time, self.ended):
-            truth = self.wanted
-        elif now == UNKNOWN or self.within(time, self.unknown_ended):
+        wanted = self.wanted
+        if now != self.before:
+            self.note(time, now)
+        ended = 0 if self.ended is None else self.ended + self.length
+        unknown = 0 if self.unknown_ended is None else self.unknown_ended + self.length
+        if now == wanted or ended > time:
+            truth = wanted
+        elif now == UNKNOWN or unknown > time:
             truth = UNKNOWN
         else:
-            truth = -self.wanted
-        ends = [moment + self.length for moment in (self.ended, self.unknown_ended) if moment is not None]
-        self.due = min((end for end in ends if end > time), default=None)
-        self.become(truth, time)
+            truth = -wanted
+        self.due = None
+        if ended > time or unknown > time:
+            self.due = ended if unknown <= time or time < ended < unknown else unknown
+        if truth != self.truth:
+            self.become(truth, time)
 
     def began(self, time: int) -> int:
         return self.parts[0].since
@@ -333,7 +344,7 @@ class Formula(Kept):
         self.cells: dict[Node, Cell] = {}
         """Parts before the whole."""
         self.roots = [None if node is None else self._cell(node) for node in nodes]
-        self.order = list(self.cells.values())
+        self.order = [cell for cell in self.cells.values() if not isinstance(cell, Constant)]
         self.due: int | None = None
 
     def _cell(self, node: Node) -> Cell:
