@@ -127,8 +127,9 @@ class Detector:
         self._append(block.values)
         self._judged.append(verdict.index)
         for index, size in self._maxima():
+            self._search_back(index)
             self._consider(index, size)
-        self._search_back()
+        self._search_back(self._looked)
         return [*found, *self._measured()]
 
     def finish(self) -> list[Beat]:
@@ -152,7 +153,8 @@ class Detector:
         if not len(self._samples):
             self._samples = np.full(taps, values[0])
             self._offset = -taps
-            self._band = self._feature = np.zeros(taps)
+            self._band = np.full(taps, 0.0 if self.front.band[0] else values[0])
+            self._feature = np.zeros(taps)
         self._samples = np.concatenate([self._samples, values])
         fresh = np.convolve(self._samples[-len(values) - taps :], self._taps, "valid")
         self._band = np.concatenate([self._band, fresh])
@@ -257,9 +259,9 @@ class Detector:
         self._passed = []
         self._pending.append((index, size))
 
-    def _search_back(self) -> None:
-        """No beat for 1.66 intervals: the highest maximum that was passed by, if it stands out, was one."""
-        now = self._looked
+    def _search_back(self, now: int) -> None:
+        """No beat for 1.66 intervals until index ``now``: the highest maximum that was passed by, if it stands out,
+        was one."""
         while self._sizes and self._last >= 0 and now - self._last > 1.66 * self._interval():
             threshold = max(0.5 * SHARE * self._size(), BACKGROUND * self._background)
             fit = [
