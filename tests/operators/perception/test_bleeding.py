@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from operators.perception.bleeding import Bleeding
 from operators.perception.bleeding.evaluate import Event, Outcome, figures
 from operators.perception.bleeding.measure import followed_by, laid_over, look, register
-from operators.perception.bleeding.rule import Cusum
+from operators.perception.bleeding.settings import Cusum
 from operators.theatre.world import noise
 from operators.video.colour import from_rgb
 from pipeline.message import AlertCondition, Array, Mask, Message, VideoFrame
