@@ -166,7 +166,8 @@ class Changed(Cell):
         # Of a percentage the amount is in millionths of a per cent.
         reached = extreme > 0 and change * 100 * MICRO >= self.micro * extreme if self.percent else change >= self.micro
         self.become(TRUE if reached else FALSE if window.covered(time) else UNKNOWN, time)
-        if self.truth == FALSE:  # what leaves the window can only make the change smaller
+        if self.truth == FALSE and (extreme > 0 or not self.percent):
+            # What leaves the window can only make the change smaller; nothing is a percentage of zero and less.
             self.due = track.end(time)
 
 

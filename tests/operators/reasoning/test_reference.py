@@ -6,7 +6,7 @@ import fnmatch
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from operators.reasoning import syntax
@@ -156,6 +156,7 @@ def incremental(node: Node, messages: list[Message[Any]]) -> dict[tuple[int, int
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(expressions(), histories())
+@example(parse("rises(map, by 1%, within 3s)"), [numeric(i, value) for i, value in enumerate((0, 0, 1, 2))])
 def test_both_evaluators_say_the_same_at_every_instant(node: Node, messages: list[Message[Any]]) -> None:
     relevant = [message for message in messages if matters(message, syntax.signals(node))]
     if not relevant:
