@@ -176,6 +176,7 @@ class Graph:
         for connection in self.connections:
             self._check_types(connection)
         self._check_synthetic()
+        self._check_privacy()
         self.feedback()
 
     # ------------------------------------------------------------------------------------ private
@@ -250,6 +251,28 @@ class Graph:
                 handed_on = bool(incoming) and (Any in port.types or VideoFrame in port.types)
                 if made or handed_on:
                     tainted.add((node.name, port.name))
+
+    def _check_privacy(self) -> None:
+        """Private by default: a camera's pictures reach what keeps or shows them only past a privacy guard."""
+        exposed: dict[tuple[str, str], str] = {}
+        for node in self.order():
+            operator = node.operator
+            incoming = [c for c in self.into(node.name) if (c.source, c.output) in exposed]
+            if incoming and operator.keeps_pictures and not getattr(node.config, "unguarded", False):
+                connection = incoming[0]
+                camera = exposed[connection.source, connection.output]
+                raise TopologyError(
+                    f"{node.name} keeps pictures of {camera} that no privacy guard has seen",
+                    where=connection.where or self.where,
+                    mend="put video.privacy between them and take its `video`, or say `unguarded: true` here",
+                )
+            films = node.is_source and operator.films_people  # type: ignore[attr-defined]
+            if operator.guards_privacy or not (films or incoming):
+                continue
+            camera = node.name if films else exposed[incoming[0].source, incoming[0].output]
+            for port in operator.outputs.values():
+                if VideoFrame in port.types or (incoming and Any in port.types):
+                    exposed[node.name, port.name] = camera
 
     def _cycle(self, without: list[Connection]) -> list[Connection]:
         edges: dict[str, list[Connection]] = {}

@@ -170,6 +170,12 @@ class Operator:
     accepts_synthetic: ClassVar[bool] = False
     """True only for what shows or stores generated pictures; perception and alerting must leave it False."""
 
+    keeps_pictures: ClassVar[bool] = False
+    """True for what stores pictures or shows them to people: only what a privacy guard has passed may reach it. An
+    option ``unguarded`` of its own, where it has one, lets everything in."""
+    guards_privacy: ClassVar[bool] = False
+    """True for what hides people in pictures and hands on the rest."""
+
     inputs: ClassVar[dict[str, Port]] = {}
     outputs: ClassVar[dict[str, Port]] = {}
 
@@ -241,6 +247,8 @@ class Source(Operator):
     """
 
     live: ClassVar[bool] = True
+    films_people: ClassVar[bool] = True
+    """False only for what is simulated: its pictures show nobody."""
 
     def __init__(self, config: pydantic.BaseModel | None = None, *, name: str = "", **options: Any) -> None:
         super().__init__(config, name=name, **options)

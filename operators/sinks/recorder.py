@@ -30,8 +30,11 @@ class Recorder(Operator):
     """
 
     accepts_synthetic = True
+    keeps_pictures = True
 
     class Config(BaseConfig):
+        unguarded: bool = False
+        """Keep pictures that no privacy guard has seen."""
         path: Path = Path("recording.mcap")
         """The file, relative to the folder that the run may write to. In a replay nothing is written elsewhere: of
         other paths the name is taken."""

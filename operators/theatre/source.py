@@ -23,6 +23,7 @@ class Theatre(Source):
     """
 
     live = False
+    films_people = False
 
     class Config(BaseConfig):
         case: str = "eventful"

@@ -14,6 +14,7 @@ from pipeline.cli.common import stop_on_signals
 from pipeline.engine import Engine, RunOptions
 from pipeline.errors import VigilError
 from pipeline.graph import Graph
+from pipeline.message import VideoFrame
 from pipeline.time import stamp
 
 ADDRESSES: tuple[tuple[str, str, str], ...] = (
@@ -48,8 +49,13 @@ def source_of(address: str) -> tuple[str, dict[str, Any]]:
     )  # fmt: skip
 
 
-def recording_graph(addresses: list[str], topology: Path | str, values: dict[str, str], target: Path) -> Graph:
-    """Every source with all its outputs into one recorder. Raises ``VigilError``."""
+def recording_graph(
+    addresses: list[str], topology: Path | str, values: dict[str, str], target: Path, *, raw: bool = False
+) -> Graph:
+    """Every source with all its outputs into one recorder, pictures of cameras past a privacy guard unless ``raw``.
+
+    Raises ``VigilError``.
+    """
     operators = registry.names("operators")
     graph = Graph(target.stem)
     if topology:
@@ -63,10 +69,16 @@ def recording_graph(addresses: list[str], topology: Path | str, values: dict[str
     if not graph.nodes:
         raise VigilError("nothing to record", mend="give an address, or --topology NAME")
     sources = list(graph.nodes.values())
-    graph.add("recorder", operators["recorder"].load(), path=str(target.absolute()))
+    graph.add("recorder", operators["recorder"].load(), path=str(target.absolute()), unguarded=raw)
     for node in sources:
-        for port in node.operator.outputs:
-            graph.connect(f"{node.name}.{port}", "recorder")
+        for port, output in node.operator.outputs.items():
+            if VideoFrame in output.types and node.operator.films_people and not raw:  # type: ignore[attr-defined]
+                guard = graph.add(_free(graph, "privacy"), operators["video.privacy"].load(), placement="thread").name
+                graph.connect(f"{node.name}.{port}", guard)
+                graph.connect(f"{guard}.video", "recorder")
+                graph.connect(f"{guard}.states", "recorder")
+            else:
+                graph.connect(f"{node.name}.{port}", "recorder")
     return graph
 
 

@@ -158,17 +158,22 @@ def record(
     topology: Annotated[str, typer.Option("--topology", "-t", help="Record all sources of this topology.")] = "",
     duration: Annotated[str, typer.Option("--for", help="90, 10m, 0:10:00; until Ctrl-C where not given.")] = "",
     room: Annotated[str, typer.Option(help="Name of the room.")] = "room",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Keep pictures from outside the body, text and faces, too.")
+    ] = False,
     settings: Setting = None,
     json: Json = False,
 ) -> None:
-    """Record streams: what the devices send, unchanged, with its times. A recording cut off by a crash still opens.
+    """Record streams: what the devices send, with its times. A recording cut off by a crash still opens.
+
+    Pictures pass a privacy guard first: what lies outside the body and burned-in text are blanked, unless --raw.
 
     Example: vigil record rtsp://camera/stream mllp:2575 --out case.mcap --for 2h
     """
     from pipeline.cli.recorder import recording_graph, run_recording
     from pipeline.replay import parse_moment
 
-    graph = recording_graph(sources or [], topology and topology_path(topology), values_of(settings), target)
+    graph = recording_graph(sources or [], topology and topology_path(topology), values_of(settings), target, raw=raw)
     seconds = (parse_moment(duration, 0) or 0) / 1e9 if duration else None
     found = run_recording(graph, target, room, seconds)
     if json:

@@ -10,7 +10,7 @@ from operators.basic import PassThrough
 from pipeline.errors import TopologyError
 from pipeline.graph import Graph
 from pipeline.message import AlertCondition, Message, SyntheticFrame, VideoFrame
-from pipeline.operator import Input, Operator, Output, Outputs, Source
+from pipeline.operator import Config, Input, Operator, Output, Outputs, Source
 from tests.pipeline.helpers import Add, Collect, Count, Frames, Mean
 
 
@@ -126,6 +126,43 @@ def test_not_even_through_others() -> None:
 def test_generated_pictures_may_be_shown() -> None:
     graph = graph_of(("imagined", Imagined), ("pass", PassThrough))
     graph.connect("imagined", "pass")
+    graph.check()
+
+
+class Guard(PassThrough):
+    guards_privacy = True
+
+
+class Keeper(Operator):
+    keeps_pictures = True
+
+    class Config(Config):
+        unguarded: bool = False
+
+    input: Input[Any]
+
+
+class Simulated(Frames):
+    films_people = False
+
+
+def test_a_camera_reaches_a_keeper_of_pictures_only_past_a_guard() -> None:
+    graph = graph_of(("camera", Frames), ("pass", PassThrough), ("guard", Guard), ("keep", Keeper))
+    graph.connect("camera", "pass")
+    graph.connect("pass", "guard")
+    graph.connect("guard", "keep")
+    graph.check()
+    graph.connect("pass", "keep", where="test.yaml:7")
+    with pytest.raises(TopologyError, match=r"test.yaml:7: keep keeps pictures of camera that no privacy guard has"):
+        graph.check()
+    graph.nodes["keep"].config = Keeper.Config(unguarded=True)
+    graph.check()
+
+
+def test_simulated_pictures_show_nobody_and_numbers_are_no_pictures() -> None:
+    graph = graph_of(("theatre", Simulated), ("count", Count), ("keep", Keeper))
+    graph.connect("theatre", "keep")
+    graph.connect("count", "keep")
     graph.check()
 
 

@@ -58,10 +58,12 @@ class PrivacyGuard(RuleOperator):
     blanking lasts. A restart starts closed; frames that the old instance held are lost with it.
     """
 
+    guards_privacy = True
+
     class Config(BaseConfig):
         kind: Literal["scope", "room"] = "scope"
         """`scope`: inside or outside the body. `room`: a camera in the room, whose faces are hidden."""
-        classifier: classify.Named = "view"
+        classifier: classify.Named = "learnt"
         """What says whether a frame is inside the body."""
         threshold: float = pydantic.Field(default=0.5, gt=0, le=1)
         """Evidence at or above which a frame counts as inside the body."""

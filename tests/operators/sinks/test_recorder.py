@@ -47,7 +47,7 @@ async def test_in_a_graph(tmp_path: Path) -> None:
     graph = Graph("recorded")
     graph.add("camera", Frames, count=20)
     graph.add("monitor", Count, count=50)
-    graph.add("recorder", Recorder, path="room/a.mcap")
+    graph.add("recorder", Recorder, path="room/a.mcap", unguarded=True)
     graph.connect("camera", "recorder")
     graph.connect("monitor", "recorder")
     await Engine(graph, RunOptions(speed=float("inf"), deterministic=True, data=tmp_path)).run()
