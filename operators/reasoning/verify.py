@@ -2,7 +2,8 @@
 
 An alert reaches the alert machine by its own edge; ``Verify`` stands beside that edge, never in it, so it can delay
 nothing. It says the same condition again (same source, code, subject, onset) with ``verified`` set, which the machine
-takes as a revision of that alert and of no other: a verdict that comes after the end is dropped there.
+takes as a revision of that alert and of no other: a verdict that comes after the end is dropped there. A verdict's
+event time is later than its alert's by at least a nanosecond, so that it follows it on every way, however edges lie.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Case(msgspec.Struct):
     asked: int
     """Event time from which the deadline counts."""
     verdict: Verdict = ""
+    again: int | None = None
+    """Event time at which the verdict is to be told."""
     priority: Priority | None = None
     text: str = ""
     evidence: tuple[Evidence, ...] = ()
@@ -102,15 +105,14 @@ class Verify(Watcher):
         if not condition.present or condition.suppressed_by:
             self.cases.pop(key, None)
         elif case is None or case.condition.onset != condition.onset:
-            said += self._take_up(key, condition, time, message)
+            self._take_up(key, condition, time)
         elif case.condition != condition:
             worse = RANK[condition.priority] > RANK[case.condition.priority]
             case.condition = condition
             if worse:  # what was verified was less than this
-                case.asked, case.verdict, case.evidence = time, "", ()
-                said += self._decide(case, time, message)
+                case.asked, case.verdict, case.again, case.evidence = time, "", None, ()
             elif case.verdict:
-                said.append(self._tell(case, time, message))
+                case.again = time + 1
         self.rearm()
         return said
 
@@ -132,7 +134,7 @@ class Verify(Watcher):
         note = f"{answer} by {message.stream.partition('.')[0]} {self._took(case, time)}"
         proof = (Evidence(message.stream, case.condition.onset, time, note=note), *_evidence(data.get("evidence")))
         said += self._answered(case.check, time, message)
-        said.append(self._conclude(case, answer, time, message, payload.text or check.text, proof, priority))
+        said += self._conclude(case, answer, time, message, payload.text or check.text, proof, priority)
         self.rearm()
         return said
 
@@ -148,33 +150,33 @@ class Verify(Watcher):
     def dues(self) -> Iterator[int | None]:
         yield from super().dues()
         for case in self.cases.values():
-            if not case.verdict:
-                yield case.asked + self.checks[case.check].deadline
+            if case.verdict:
+                yield case.again
+            else:
+                yield case.asked + (1 if self.now <= case.asked else self.checks[case.check].deadline)
 
     def finish(self) -> Outputs:
         return [said for index in list(self.silent) for said in self._answered(index, self.now, None)]
 
     # ------------------------------------------------------------------------------------ private
 
-    def _take_up(
-        self, key: tuple[str, str, str], condition: AlertCondition, time: int, cause: Message[Any]
-    ) -> Iterable[Message[AlertCondition]]:  # fmt: skip
+    def _take_up(self, key: tuple[str, str, str], condition: AlertCondition, time: int) -> None:
         self.cases.pop(key, None)
         for index, check in enumerate(self.checks):
             fits = any(fnmatch.fnmatchcase(condition.code, pattern) for pattern in check.codes)
             if fits and fnmatch.fnmatchcase(condition.source, check.source):
                 if len(self.cases) >= MOST_CASES:
                     del self.cases[next(iter(self.cases))]
-                case = self.cases[key] = Case(condition, index, time)
-                if check.confirm is not None:
-                    self.formulas[index].update(time)
-                return self._decide(case, time, cause)
-        return ()
+                self.cases[key] = Case(condition, index, time)
+                return
 
     def _decide(self, case: Case, time: int, cause: Message[Any] | None) -> Iterable[Message[AlertCondition]]:
         check, formula = self.checks[case.check], self.formulas[case.check]
         late = time >= case.asked + check.deadline
-        if case.verdict:
+        if case.verdict and case.again is not None and time >= case.again:
+            case.again = None
+            yield self._tell(case, time, cause)
+        if case.verdict or time <= case.asked:
             return
         if check.confirm is None:
             if late:
@@ -184,19 +186,19 @@ class Verify(Watcher):
         assert confirm is not None
         proof = lambda root: (self._statement(case, time, root.node), *self.proof(root, formula, time))  # noqa: E731
         if confirm.truth == TRUE:
-            yield self._conclude(case, "confirmed", time, cause, check.text, proof(confirm))
+            yield from self._conclude(case, "confirmed", time, cause, check.text, proof(confirm))
         elif refute is not None and refute.truth == TRUE:
-            yield self._conclude(case, "demoted", time, cause, "", proof(refute), check.demote_to)
+            yield from self._conclude(case, "demoted", time, cause, "", proof(refute), check.demote_to)
         elif late and refute is None and check.demote_to and confirm.truth == FALSE:
-            yield self._conclude(case, "demoted", time, cause, "", proof(confirm), check.demote_to)
+            yield from self._conclude(case, "demoted", time, cause, "", proof(confirm), check.demote_to)
         elif late:
-            yield self._conclude(case, "unverified", time, cause, "", proof(confirm))
+            yield from self._conclude(case, "unverified", time, cause, "", proof(confirm))
 
     def _no_answer(self, case: Case, time: int, cause: Message[Any] | None) -> Iterable[Message[AlertCondition]]:
         check = self.checks[case.check]
         note = f"not verified: no answer within {duration(check.deadline)}"
         proof = (Evidence("", case.asked, time, note=note),)
-        yield self._conclude(case, "unverified", time, cause, "", proof)
+        yield from self._conclude(case, "unverified", time, cause, "", proof)
         if case.check not in self.silent:
             self.silent[case.check] = time
             yield self._silence(case.check, time, cause)
@@ -220,10 +222,11 @@ class Verify(Watcher):
     def _conclude(
         self, case: Case, answer: Any, time: int, cause: Message[Any] | None, text: str,
         proof: tuple[Evidence, ...], priority: Priority | None = None,
-    ) -> Message[AlertCondition]:  # fmt: skip
+    ) -> Iterable[Message[AlertCondition]]:  # fmt: skip
         case.verdict, case.evidence, case.text = answer, proof, self.worded(text, time)
         case.priority = priority if answer == "demoted" else None
-        return self._tell(case, time, cause)
+        case.again = case.asked + 1 if time <= case.asked else None
+        return [self._tell(case, time, cause)] if case.again is None else []
 
     def _tell(self, case: Case, time: int, cause: Message[Any] | None) -> Message[AlertCondition]:
         """The alert once more, with the verdict. Nothing that its own rule said is lost."""
