@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.reasoning.document import PresetError
+from operators.reasoning.parser import parse
 from operators.reasoning.preset import FOLDER, load, loads
 from operators.reasoning.rules import Rules
 
@@ -123,6 +125,19 @@ def test_any_file_is_a_preset_or_a_clear_error(noise: str, at: int, cut: int) ->
             loads(text, "f")
         except PresetError as error:
             assert str(error)
+
+
+def test_the_manual_s_own_example_is_a_preset_and_its_table_is_of_the_language() -> None:
+    manual = (FOLDER.parent / "LANGUAGE.md").read_text()
+    assert len(manual.splitlines()) < 110, "one page"
+    example = manual.split("```yaml\n")[1].split("```")[0]
+    preset = loads(example, "LANGUAGE.md")
+    assert [rule.code for rule in preset.rules] == ["bleeding_with_falling_pressure"]
+    assert len(preset.checks) == 2
+    rows = re.findall(r"^\| `([^`]+)` \|", manual, re.MULTILINE)
+    assert len(rows) > 6
+    for words in rows:
+        parse(words, ("map", "co2"), ("a", "b", "c", "x"))
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:

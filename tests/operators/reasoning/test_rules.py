@@ -232,3 +232,19 @@ def test_the_eventful_case_is_told_by_the_rules_that_fit_it(tmp_path: Path) -> N
     twice, _ = watch_case("eventful", tmp_path)
     assert [(m.order, m.payload) for m in twice] == [(m.order, m.payload) for m in said]
     assert all(one.time <= two.time for one, two in itertools.pairwise(said))
+
+
+@pytest.mark.parametrize(("name", "at", "fires"), [("eventful", 6.0, True), ("uneventful", 62.0, False)])
+def test_bleeding_counts_where_pressure_falls_with_it(name: str, at: float, fires: bool) -> None:
+    """Composed: the case's own numerics, and bleeding said by hand at the time at which the case has it."""
+    reader = TheatreReader(SHIPPED / f"{name}.yaml")
+    reader.tracks = [track for track in reader.tracks if track.stream.startswith("numerics")]
+    zero = reader.case.origin_ns / S
+    messages = sorted([*reader.messages(), condition(zero + at, True)], key=lambda message: message.time)
+    said = [m.payload for m in play(Rules(preset="theatre"), messages) if "bleeding" in m.payload.code]
+    begun = [condition.code for condition in said if condition.present]
+    assert begun == (["bleeding_with_falling_pressure", "bleeding_then_fast_heart"] if fires else [])
+    if fires:
+        notes = {evidence.note: evidence for evidence in said[0].evidence}
+        assert {"bleeding", "map < 70"} <= notes.keys(), "the elementary parts, whatever stands around them"
+        assert notes["map < 70"].values[-1] < 70

@@ -212,7 +212,7 @@ LIMIT = {"name": "pressure", "channels": ["*/ABP_MEAN"], "unit": "mm[Hg]", "low"
 
 
 async def ward(folder: Path, how: str) -> tuple[list[Message[Alert]], float]:
-    """The revisions of a run at eight times real time, and the seconds from the decisive value to the first revision."""
+    """The revisions of a run at eight times real time, and the seconds from the decisive value to the first one."""
     graph = Graph("ward")
     graph.add("ward", Ward)
     graph.add("limits", Limits, limits=(LIMIT,))
