@@ -1,43 +1,64 @@
-"""Small made-up pictures of each kind of view, and frames of any shape."""
+"""Small pictures of each kind of view, rendered by the theatre, and frames of any shape."""
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
+from operators.theatre.case import Case
+from operators.theatre.renderer import Renderer
 from pipeline.message import Array, VideoFrame
 
-
-def inside(index: int, size: tuple[int, int] = (160, 120)) -> Array:
-    """(h, w, 3): red and yellow tissue with vessels that drifts, with a sensor's noise, in a round field."""
-    return _scene(index, size, (0.95, 0.45, 0.38), (0.9, 0.66, 0.35))
-
-
-def outside(index: int, size: tuple[int, int] = (160, 120)) -> Array:
-    """(h, w, 3): blue drapes."""
-    return _scene(index, size, (0.30, 0.45, 0.85), (0.35, 0.6, 0.8))
+SEED = 950
+"""A theatre that neither training nor the benches know."""
+LOOP = 12
+"""Pictures of each kind; a film goes round in them."""
+_AT = {"inside": 1.0, "smoky": 6.0, "covered": 21.0, "outside": 32.0}
 
 
-def smoky(index: int, size: tuple[int, int] = (160, 120)) -> Array:
-    """``inside`` behind dense grey haze."""
-    image = inside(index, size).astype(np.float64)
-    lit = image.max(axis=2, keepdims=True) > 20
-    return np.where(lit, 0.25 * image + 0.75 * np.array([168, 166, 172]), image).astype(np.uint8)
+@cache
+def _renderer() -> Renderer:
+    return Renderer(Case.model_validate({
+        "theatre": 1, "seed": SEED, "duration": 60,
+        "script": [
+            {"at": 0, "do": "instrument", "tool": "grasper", "side": "left"},
+            {"at": 2.5, "do": "smoke", "lasts": 12, "density": 0.5},
+            {"at": 20, "do": "fouling", "how": "fog", "lasts": 8, "amount": 1.0},
+            {"at": 30, "do": "out_of_body", "lasts": 10},
+        ],
+    }), SEED, (320, 240))  # fmt: skip
 
 
-def green(index: int, size: tuple[int, int] = (160, 120)) -> Array:
-    """``inside`` with red and green confused: a colour fault."""
-    return np.ascontiguousarray(inside(index, size)[:, :, [1, 0, 2]])
+@cache
+def theatre(kind: str, index: int) -> Array:
+    """(240, 320, 3): a rendered picture of the inside, of smoke in it, of a fogged lens, or of the room."""
+    return _renderer().picture(_AT[kind] + index % LOOP / 10).rgb
 
 
-def _scene(index: int, size: tuple[int, int], one: tuple[float, ...], two: tuple[float, ...]) -> Array:
-    width, height = size
-    y, x = np.mgrid[0:height, 0:width] * (120 / height)
-    base = 130 + 55 * np.sin((x + 3 * index) / 9) + 45 * np.cos((y - 2 * index) / 6) + 30 * np.sin((x - y) / 2.5)
-    mix = (0.5 + 0.5 * np.sin((x + y + index) / 23))[..., None]
-    base = base + np.random.default_rng(index).normal(0, 3, (height, width))
-    image = base[..., None] * (mix * np.array(one) + (1 - mix) * np.array(two))
-    field = np.hypot(x - 60 * width / height, y - 60) < 62
-    return np.clip(image * field[..., None], 0, 255).astype(np.uint8)
+def inside(index: int) -> Array:
+    """Inside of the abdomen, with a grasper."""
+    return theatre("inside", index % LOOP)
+
+
+def outside(index: int) -> Array:
+    """The room."""
+    return theatre("outside", index % LOOP)
+
+
+def smoky(index: int) -> Array:
+    """The inside full of smoke."""
+    return theatre("smoky", index % LOOP)
+
+
+def covered(index: int) -> Array:
+    """Through a lens that is fogged all over."""
+    return theatre("covered", index % LOOP)
+
+
+def green(index: int) -> Array:
+    """The inside with red and green exchanged."""
+    return np.ascontiguousarray(inside(index)[:, :, [1, 0, 2]])
 
 
 def random_frame(width: int, height: int, form: str, kind: str, strided: bool, seed: int) -> VideoFrame:

@@ -17,7 +17,7 @@ from tests.operators.perception.view.pictures import inside, outside, random_fra
 @pytest.mark.parametrize("form", ["yuv420p", "nv12", "rgb24"])
 def test_the_inside_of_a_body_speaks_for_itself_in_every_format(form: str) -> None:
     assert in_body(from_rgb(inside(1), form)) > 0.9  # type: ignore[arg-type]
-    assert in_body(from_rgb(outside(1), form)) < 0.1  # type: ignore[arg-type]
+    assert in_body(from_rgb(outside(1), form)) < 0.5  # type: ignore[arg-type]
 
 
 def test_without_colour_nothing_speaks_for_the_body() -> None:
