@@ -106,7 +106,7 @@ class ByHand:
 
 def rows(options: BenchOptions) -> list[Row]:
     """Throughput, latency, and what the shipped presets say on the cases and on the real operation."""
-    seconds = 300 if options.quick else 3600
+    seconds = 120 if options.quick else 3600
     messages = traffic(seconds, options.seed)
     data = f"simulated numerics, 100 a second, {seconds} s"
     found = [*_speed(messages, data, options), *_beside_hand(messages, data), _beside_reference(options, data)]
@@ -125,16 +125,16 @@ def _speed(messages: Sequence[Message[Numeric]], data: str, options: BenchOption
         while operator.wake_at is not None and operator.wake_at < message.time:
             due, operator.wake_at = operator.wake_at, None
             operator.on_time(due)
-        begin = time.perf_counter()
+        begin = time.thread_time()  # what others do on the machine meanwhile is not the rules' work
         operator.on_numerics(message)
         if "OTHER" not in message.stream:
-            taken.append(time.perf_counter() - begin)
+            taken.append(time.thread_time() - begin)
     rate = len(messages) / spent
     found = [
         limit(f"{len(operator.firings)} rules, numerics", rate, "messages/s", at_least=10_000),
         Row("share of one core at 100 numerics/s", 100 * 100 / rate, "%"),
-        Row("time added to a value that rules read, median", float(np.percentile(taken, 50)) * 1e6, "us"),
-        limit("time added to a value that rules read, p99", float(np.percentile(taken, 99)) * 1e6, "us", at_most=5000),
+        Row("work added to a value that rules read, median", float(np.percentile(taken, 50)) * 1e6, "us"),
+        limit("work added to a value that rules read, p99", float(np.percentile(taken, 99)) * 1e6, "us", at_most=5000),
         Row("alerts begun meanwhile", sum(m.payload.present for m in said), "alerts"),
     ]
     return [_with(row, data) for row in found]
@@ -184,34 +184,51 @@ def _beside_reference(options: BenchOptions, data: str) -> Row:
     return _with(row, f"simulated numerics, {len(some)} values; the baseline's time grows with the cube of the history")
 
 
+TROUBLE = ("hypotension", "tachycardia", "bradycardia", "desaturation", "asystole", "sensor_off")
+"""What is planted in the simulated cases that circulation and ventilation show."""
+EPISODES = ((1, 430), (609, 2016))
+"""True hypotension in or_case1, seconds from its start: its SOURCES.md."""
+
+
 def _cases(options: BenchOptions) -> list[Row]:
+    """Alerts outside planted or true trouble, beside those of single limits at once (``presets/baseline.yaml``)."""
     found = []
-    for name in ("uneventful", "eventful"):
+    for name in ("uneventful", "eventful") if options.quick else ("uneventful", "eventful", "long"):
+        options.progress(f"the {name} case")
         reader = TheatreReader(SHIPPED / f"{name}.yaml")
-        reader.tracks = [track for track in reader.tracks if track.stream != "video"]
-        begun, _ = _begun(reader)
-        goal = ("= 0", not begun) if name == "uneventful" else ("", None)
-        found.append(Row(f"alerts in the {name} case", len(begun), "alerts", goal=goal[0], met=goal[1],
-                         data=f"simulated: {', '.join(begun) or 'none'}"))  # fmt: skip
+        reader.tracks = [track for track in reader.tracks if track.stream.startswith(("numerics", "events"))]
+        trouble = [(p.onset, p.end + 20 * NANOSECONDS) for p in reader.case.truth() if p.kind in TROUBLE]
+        found += _counted(f"the {name} case", reader, trouble, f"simulated, {reader.case.duration:.0f} s", "")
     folder = shared_data()
     if folder is None:
         options.progress("the real recordings are not here: their rows are left out")
         return found
-    begun, hours = _begun(VitalReader(folder / "or_intellivue" / "or_case1.vital"))
-    told = f"{', '.join(begun)}; both within true hypotension (tests/real/test_reasoning.py)"
-    split = "limits from the literature; the minute of clearing was chosen on this recording"
-    data = f"real, {hours:.2f} h: {told}"
-    found.append(Row("alerts in the real operation or_case1", len(begun), "alerts", data=data, split=split))
-    return found
+    reader = VitalReader(folder / "or_intellivue" / "or_case1.vital")
+    zero = min(info.start for info in reader.streams())
+    trouble = [(zero + begin * NANOSECONDS, zero + end * NANOSECONDS) for begin, end in EPISODES]
+    split = "one patient: no interval; limits from the literature, the minute of clearing was chosen on this recording"
+    return [*found, *_counted("the operation or_case1", reader, trouble, "real, 33 min", split)]
 
 
-def _begun(reader: Any) -> tuple[list[str], float]:
-    hypotension, rules = Hypotension(name="hypotension"), Rules(preset="theatre", name="rules")
-    first = last = 0
+def _counted(what: str, reader: Any, trouble: Sequence[tuple[int, int]], data: str, split: str) -> list[Row]:
+    ours, plain = _begun(reader, "theatre"), _begun(reader, "baseline")
+
+    def outside(said: list[Message[Any]]) -> int:
+        return sum(not any(begin <= m.payload.onset <= end for begin, end in trouble) for m in said)
+
+    name, false = f"alerts outside trouble in {what}", outside(ours)
+    told = f"{data}: {', '.join(m.payload.code for m in ours) or 'none'}"
+    return [
+        Row(f"alerts in {what}", len(ours), "alerts", "single limits at once", len(plain), data=told, split=split),
+        Row(name, false, "alerts", "single limits at once", outside(plain), goal="= 0", met=not false, data=data,
+            split=split),
+    ]  # fmt: skip
+
+
+def _begun(reader: Any, preset: str) -> list[Message[Any]]:
+    hypotension, rules = Hypotension(name="hypotension"), Rules(preset=preset, name="rules")
 
     def handle(message: Message[Any]) -> list[Message[Any]]:
-        nonlocal first, last
-        first, last = first or message.time, message.time
         said: list[Message[Any]] = []
         if isinstance(message.payload, Waveform | Numeric):
             port = hypotension.on_waveforms if isinstance(message.payload, Waveform) else hypotension.on_numerics
@@ -223,9 +240,7 @@ def _begun(reader: Any) -> tuple[list[str], float]:
             said += each(rules.on_events(message))
         return said
 
-    said = drive(rules, handle, reader.messages())
-    begun = [m.payload.code for m in said if m.payload.present and not m.payload.suppressed_by]
-    return begun, (last - first) / 3600e9
+    return [m for m in drive(rules, handle, reader.messages()) if m.payload.present and not m.payload.suppressed_by]
 
 
 def _with(row: Row, data: str) -> Row:

@@ -207,7 +207,7 @@ def watch_case(name: str, folder: Path, *, preset: str = "theatre") -> tuple[lis
     ):  # fmt: skip
         graph.connect(source, target)
     reader = TheatreReader(SHIPPED / f"{name}.yaml")
-    reader.tracks = [track for track in reader.tracks if track.stream != "video"]
+    reader.tracks = [track for track in reader.tracks if track.stream != "video/video"]
     replay = Replay(reader, graph, data=folder)
     said: list[Message[Any]] = []
     replay.engine.listen("fusion", "conditions", said.extend)
