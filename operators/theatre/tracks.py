@@ -39,7 +39,7 @@ def tracks(case: Case, seed: int, *, video: bool = True, truth: bool = False) ->
     found += [TruthTrack(kind, case) for kind in sorted({planted.kind for planted in case.truth()})]
     if video:
         studio = Studio(case, seed, monitor)
-        found.append(FrameTrack("video", "VideoFrame", studio, studio.frame))
+        found.append(FrameTrack("video/video", "VideoFrame", studio, studio.frame))
         if truth:
             found.append(FrameTrack("masks", "Mask", studio, studio.mask))
             found.append(FrameTrack("scene", "ScenePatch", studio, studio.scene))

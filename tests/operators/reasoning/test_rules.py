@@ -248,3 +248,49 @@ def test_bleeding_counts_where_pressure_falls_with_it(name: str, at: float, fire
         notes = {evidence.note: evidence for evidence in said[0].evidence}
         assert {"bleeding", "map < 70"} <= notes.keys(), "the elementary parts, whatever stands around them"
         assert notes["map < 70"].values[-1] < 70
+
+
+SCRIPT = """
+theatre: 1
+name: planted
+description: One thing planted in a quiet patient.
+procedure: test
+seed: 5
+start: 2026-01-05T08:00:00Z
+duration: 100
+video: {rate: 1, size: [64, 48]}
+patient: {heart_rate: 66, mean_pressure: 82, pulse_pressure: 46, saturation: 98.6, breathing_rate: 12,
+          end_tidal_co2: 37, temperature: 36.3}
+phases: [{at: 0, name: inspection, view: wide}]
+script:
+  - {at: 30, do: PLANTED}
+"""
+
+
+@pytest.mark.parametrize(
+    ("planted", "codes"),
+    [
+        ("sensor_off, sensor: capnograph, lasts: 60", ["capnogram_lost_alone"]),
+        ("asystole, lasts: 60", ["output_falls"]),
+        ("hypotension, to: 45, ramp: 20, lasts: 60", ["pressure_falls_fast", "shock_index_high"]),
+        ("desaturation, to: 80, ramp: 20, lasts: 60", ["desaturation_confirmed"]),
+        ("sensor_off, sensor: oximeter, lasts: 60", []),
+        ("sensor_off, sensor: arterial, lasts: 60", []),
+        ("sensor_off, sensor: ecg, lasts: 60", []),
+        ("artefact, how: zeroing, lasts: 40", []),
+        ("artefact, how: flush, lasts: 4", []),
+        ("artefact, how: motion, lasts: 40", []),
+        ("artefact, how: diathermy, lasts: 40", []),
+    ],
+)
+def test_each_trouble_has_its_own_rule_and_faults_of_sensors_have_none_of_the_patient_s(
+    planted: str, codes: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "planted.yaml"
+    path.write_text(SCRIPT.replace("PLANTED", planted))
+    reader = TheatreReader(path)
+    reader.tracks = [track for track in reader.tracks if track.stream.startswith("numerics")]
+    said = play(Rules(preset="theatre"), reader.messages())
+    begun = [m.payload for m in said if m.payload.present and not m.payload.suppressed_by]
+    assert [condition.code for condition in begun] == codes
+    assert {condition.kind for condition in begun} <= {"technical" if "capnograph" in planted else "physiological"}

@@ -34,7 +34,7 @@ def test_the_rules_are_those_of_the_monitor(name: str) -> None:
     watches = [
         watch
         for watch in theatre["freshness"]["with"]["watches"]
-        if watch.get("channels") not in (["*.video"], ["camera.video/video"])
+        if watch.get("channels") not in (["*.video/video"], ["camera.video/video"])
     ]
     assert watches == monitor["freshness"]["with"]["watches"]
 
@@ -59,7 +59,7 @@ async def watched(
     path.write_text(text.replace("size: [320, 240]", f"size: [{size}]").replace("rate: 15,", f"rate: {rate},"))
     reader = TheatreReader(path)
     if "picture" not in rules:
-        reader.tracks = [track for track in reader.tracks if track.stream != "video"]
+        reader.tracks = [track for track in reader.tracks if track.stream != "video/video"]
     said: list[tuple[int, AlertCondition]] = []
     replay = Replay(reader, graph, data=folder)
     for rule in rules:

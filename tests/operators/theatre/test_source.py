@@ -20,4 +20,4 @@ def test_the_first_picture_comes_as_quickly_as_the_rest(tmp_path: Path) -> None:
     begin = time.perf_counter()
     first = next(message for message in source.run() if isinstance(message.payload, VideoFrame))
     assert time.perf_counter() - begin < 1.0
-    assert first.stream == "theatre.video"
+    assert first.stream == "theatre.video/video"

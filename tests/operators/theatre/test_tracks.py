@@ -94,7 +94,7 @@ def test_sensor_off_is_silence_not_zeros(messages: list[Message], script: Path) 
 
 def test_frozen_and_lost_pictures(messages: list[Message], script: Path) -> None:
     case = load(script)
-    frames = {round((m.time - case.origin_ns) / 1e9, 3): m.payload for m in messages if m.stream == "video"}
+    frames = {round((m.time - case.origin_ns) / 1e9, 3): m.payload for m in messages if m.stream == "video/video"}
     frozen = [frame for at, frame in frames.items() if 5 <= at < 7]
     assert len(frozen) == 10
     assert all(np.array_equal(frozen[0].planes[0], frame.planes[0]) for frame in frozen)
@@ -109,7 +109,7 @@ def test_streams_describe_what_comes(script: Path, messages: list[Message]) -> N
     counts = Counter(m.stream for m in messages)
     assert {info.stream: info.count for info in reader.streams()} == counts
     assert {
-        "video",
+        "video/video",
         "waveforms/Intellivue/ECG_II",
         "numerics/Intellivue/ABP_MEAN",
         "events/phase",
@@ -122,9 +122,9 @@ def test_truth_comes_with_every_picture_when_asked(script: Path) -> None:
     source = Theatre(case=str(script), truth=True, width=64, height=48, rate=2.0)
     source.setup()
     given = list(
-        itertools.islice((m for m in source.run() if m.stream.split(".")[1] in ("video", "masks", "scene")), 12)
+        itertools.islice((m for m in source.run() if m.stream.split(".")[1] in ("video/video", "masks", "scene")), 12)
     )
-    assert [m.stream for m in given[:3]] == ["theatre.masks", "theatre.scene", "theatre.video"]
+    assert [m.stream for m in given[:3]] == ["theatre.masks", "theatre.scene", "theatre.video/video"]
     mask, patch, frame = (m.payload for m in given[-3:])
     assert mask.labels.shape == (48, 64) == frame.planes[0].shape
     assert patch.points.shape == (48 * 64, 3)
@@ -143,7 +143,7 @@ def test_seed_and_video_options() -> None:
         return list(itertools.islice(source.run(), 60))
 
     quiet = first(video=False)
-    assert not [m for m in quiet if m.stream == "theatre.video"]
+    assert not [m for m in quiet if m.stream == "theatre.video/video"]
     assert all(same(a, b) for a, b in zip(quiet, first(video=False), strict=True))
     assert not all(same(a, b) for a, b in zip(quiet, first(video=False, seed=99), strict=True))
 
