@@ -15,9 +15,9 @@ from pipeline.message import Array, VideoFrame
 Classifier = Callable[[VideoFrame], float]
 """A frame to the evidence, 0..1, that it shows the inside of the body."""
 
-Named = Literal["view", "rules", "redness"]
-"""``view``: the learnt model of ``operators.perception.view``. ``rules``: its three rules of hue and brightness, which
-take skin for the inside of the body. ``redness``: the trivial baseline."""
+Named = Literal["learnt", "view", "rules", "redness"]
+"""``learnt``: the guard's own model. ``view``: the model of ``operators.perception.view``. ``rules``: its three rules
+of hue and brightness, which take skin for the inside of the body. ``redness``: the trivial baseline."""
 
 
 def load(name: Named) -> Classifier:
@@ -32,12 +32,11 @@ def load(name: Named) -> Classifier:
     if name == "rules":
         rules: Classifier = importlib.import_module("operators.perception.view.rules").in_body
         return rules
-    model = importlib.import_module("operators.perception.view.model").load()
-
-    def in_body(frame: VideoFrame) -> float:
-        return float(model.classify(frame).scores.get("in_body", 0.0))
-
-    return in_body
+    if name == "learnt":
+        own: Classifier = importlib.import_module("operators.video.privacy.model").load()
+        return own
+    view: Classifier = importlib.import_module("operators.perception.view").in_body
+    return view
 
 
 def nothing(frame: VideoFrame) -> bool:

@@ -155,7 +155,7 @@ def test_the_mark_does_not_help_the_guard(tmp_path: Path) -> None:
     case = load(script(tmp_path / "case.yaml", 2001))
     studio = Studio(case, 2001, Monitor(case, 2001))
     frames = [studio.frame(i) for i in range(0, len(studio.times), 4) if is_outside(case, int(studio.times[i]))]
-    judge = classify.load("view")
+    judge = classify.load("learnt")
     plain, with_mark = ([judge(frame) for frame in them] for them in (frames, [stamp(frame) for frame in frames]))
     assert len(frames) > 20
     assert sum(value >= 0.5 for value in with_mark) >= sum(value >= 0.5 for value in plain)
