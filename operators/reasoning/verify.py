@@ -134,7 +134,8 @@ class Verify(Watcher):
         note = f"{answer} by {message.stream.partition('.')[0]} {self._took(case, time)}"
         proof = (Evidence(message.stream, case.condition.onset, time, note=note), *_evidence(data.get("evidence")))
         said += self._answered(case.check, time, message)
-        said += self._conclude(case, answer, time, message, payload.text or check.text, proof, priority)
+        text = payload.text or self.worded(check.text, time)
+        said += self._conclude(case, answer, time, message, text, proof, priority)
         self.rearm()
         return said
 
@@ -186,7 +187,7 @@ class Verify(Watcher):
         assert confirm is not None
         proof = lambda root: (self._statement(case, time, root.node), *self.proof(root, formula, time))  # noqa: E731
         if confirm.truth == TRUE:
-            yield from self._conclude(case, "confirmed", time, cause, check.text, proof(confirm))
+            yield from self._conclude(case, "confirmed", time, cause, self.worded(check.text, time), proof(confirm))
         elif refute is not None and refute.truth == TRUE:
             yield from self._conclude(case, "demoted", time, cause, "", proof(refute), check.demote_to)
         elif late and refute is None and check.demote_to and confirm.truth == FALSE:
@@ -223,7 +224,7 @@ class Verify(Watcher):
         self, case: Case, answer: Any, time: int, cause: Message[Any] | None, text: str,
         proof: tuple[Evidence, ...], priority: Priority | None = None,
     ) -> Iterable[Message[AlertCondition]]:  # fmt: skip
-        case.verdict, case.evidence, case.text = answer, proof, self.worded(text, time)
+        case.verdict, case.evidence, case.text = answer, proof, text
         case.priority = priority if answer == "demoted" else None
         case.again = case.asked + 1 if time <= case.asked else None
         return [self._tell(case, time, cause)] if case.again is None else []

@@ -140,10 +140,10 @@ def test_an_operator_answers(tmp_path: Path) -> None:
 def test_an_operator_enriches_after_it_confirmed(tmp_path: Path) -> None:
     first = candidate(12)
     said = verify(
-        tmp_path, [first, answer(15, first, "confirm"), answer(16, first, "enrich", "From the liver.")], ASKED
+        tmp_path, [first, answer(15, first, "confirm"), answer(16, first, "enrich", "From the {liver}.")], ASKED
     )
     assert [(c.verified, c.text, c.priority) for c in said] == [
-        ("confirmed", "So it is.", "high"), ("enriched", "So it is. From the liver.", "high"),
+        ("confirmed", "So it is.", "high"), ("enriched", "So it is. From the {liver}.", "high"),
     ]  # fmt: skip
 
 
