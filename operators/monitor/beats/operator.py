@@ -33,10 +33,10 @@ class _Channel:
     blocks: Blocks
     judge: Judge
     detector: Detector
-    beats: deque[tuple[int, float]] = dataclasses.field(default_factory=lambda: deque(maxlen=48))
-    """Time and confidence of the last beats."""
-    quality: deque[float] = dataclasses.field(default_factory=lambda: deque(maxlen=4))
-    """Indices of the last four seconds."""
+    beats: deque[tuple[int, int, float]] = dataclasses.field(default_factory=lambda: deque(maxlen=96))
+    """Of the last beats: end of the second that made it certain, time, confidence."""
+    seconds: deque[tuple[int, float, int]] = dataclasses.field(default_factory=lambda: deque(maxlen=16))
+    """Of the last seconds: end, index of quality, and until when beats were certain by it."""
 
 
 class Beats(Operator):
@@ -77,8 +77,9 @@ class Beats(Operator):
         said: list[Message[Any]] = []
         for block in channel.blocks.add(message.time, message.payload):
             verdict = channel.judge.judge(block)
-            channel.quality.append(verdict.index)
-            said += [self._beat(channel, beat, message) for beat in channel.detector.add(block, verdict)]
+            beats = channel.detector.add(block, verdict)
+            channel.seconds.append((block.end, verdict.index, channel.detector.settled))
+            said += [self._beat(channel, beat, message, block.end) for beat in beats]
         return said or None
 
     def on_time(self, time: int) -> Outputs:
@@ -101,9 +102,11 @@ class Beats(Operator):
         said: list[Message[Any]] = []
         for channel in self._channels.values():
             if channel is not None:
-                found = [beat for block in channel.blocks.finish()
-                         for beat in channel.detector.add(block, channel.judge.judge(block))]  # fmt: skip
-                said += [self._beat(channel, beat, None) for beat in [*found, *channel.detector.finish()]]
+                found = [
+                    beat for block in channel.blocks.finish()
+                    for beat in channel.detector.add(block, channel.judge.judge(block))
+                ]  # fmt: skip
+                said += [self._beat(channel, beat, None, beat.time) for beat in [*found, *channel.detector.finish()]]
         return said
 
     def _meet(self, message: Message[Waveform]) -> _Channel | None:
@@ -120,15 +123,16 @@ class Beats(Operator):
         return channel
 
     def _reading(self, channel: _Channel, time: int) -> Reading:
-        settled = channel.detector.settled
-        if settled < time - ALIVE or len(channel.quality) < 4:
+        # Only what is certain by seconds that are over: how far a chunk reached beyond must not matter.
+        known = [second for second in channel.seconds if second[0] <= time][-4:]
+        if len(known) < 4 or known[-1][2] < time - ALIVE:
             return Reading(channel.role, math.nan)
-        usable = min(channel.quality) >= USABLE
-        times = [at / NANOSECONDS for at, confidence in channel.beats if confidence >= TRUSTED]
+        settled, usable = known[-1][2], min(index for _, index, _ in known) >= USABLE
+        times = [at / NANOSECONDS for by, at, confidence in channel.beats if by <= time and confidence >= TRUSTED]
         return Reading(channel.role, channel_rate(times, settled / NANOSECONDS, usable))
 
-    def _beat(self, channel: _Channel, beat: Beat, cause: Message[Any] | None) -> Message[Event]:
-        channel.beats.append((beat.time, beat.confidence))
+    def _beat(self, channel: _Channel, beat: Beat, cause: Message[Any] | None, certain: int) -> Message[Event]:
+        channel.beats.append((certain, beat.time, beat.confidence))
         similarity = None if math.isnan(beat.similarity) else round(beat.similarity, 4)
         event = Event("beat", data={
             "channel": channel.name, "role": channel.role, "amplitude": round(beat.amplitude, 5),

@@ -32,6 +32,14 @@ ALIVE = 3.5
 """Seconds that a channel may trail event time before the others no longer wait for it."""
 IDLE = 30.0
 """Seconds without any waveform after which nothing is looked at until one comes."""
+COVERED = 8.0
+"""Seconds after an arrhythmia was last seen in which the ones that it covers are not told besides."""
+GRAVER: dict[Kind, tuple[Kind, ...]] = {
+    "asystole": (), "extreme_bradycardia": ("asystole", "ventricular_fibrillation"),
+    "extreme_tachycardia": ("ventricular_tachycardia", "ventricular_fibrillation"),
+    "ventricular_tachycardia": ("ventricular_fibrillation",), "ventricular_fibrillation": ("ventricular_tachycardia",),
+}  # fmt: skip
+"""Arrhythmias that, while they are present, say enough: a tachycardia at 170/min oscillates as flutter does."""
 MOST = 16
 """Channels that are looked at, at most."""
 
@@ -98,6 +106,8 @@ class Rhythm(RuleOperator):
         self._traces: dict[str, Trace | None] = {}
         self._zero = -1
         self._episodes: dict[str, _Episode] = {}
+        self._told: dict[str, float] = {}
+        """Kind to the second at which it was last seen, of what people were told."""
         self._asked: list[tuple[Kind, float]] = []
         """Alarms of the monitor that wait for the signals to be known up to them."""
         self._loaded: dict[str, Any] = {}
@@ -176,6 +186,8 @@ class Rhythm(RuleOperator):
 
     def _look(self, time: int) -> list[Message[AlertCondition]]:
         now = self._second(time)
+        for trace in self._live():
+            trace.advance(time)
         traces = sorted((t for t in self._live() if t.settled() > now - ALIVE), key=lambda trace: trace.stream)
         said: list[Message[AlertCondition]] = []
         upto = min((trace.settled() for trace in traces), default=-math.inf)
@@ -194,11 +206,9 @@ class Rhythm(RuleOperator):
 
     def _find(self, kind: Kind, traces: Sequence[Trace], upto: float) -> tuple[Candidate, str, str] | None:
         """The candidate that goes on now, and what contradicts it with the channel that does; uncontradicted first."""
-        if kind == "extreme_tachycardia" and any(
-            code in self._episodes and self._episodes[code].raised
-            for code in ("ventricular_tachycardia", "ventricular_fibrillation")
-        ):
-            return None  # it goes by the graver name
+        for graver in GRAVER[kind]:
+            if upto - self._told.get(graver, -math.inf) < COVERED:
+                return None  # it goes by the other name already
         rejected = None
         for lead in traces:
             if lead.role != "ecg":
@@ -208,6 +218,9 @@ class Rhythm(RuleOperator):
                 ongoing = max(2.5, 60 / value + 1.0 if kind == "extreme_bradycardia" and value > 0 else 0.0)
                 if end < upto - ongoing or not lead.usable(start, end, 0.9):
                     continue
+                over = lead.over(start + 1, end)
+                if kind == "asystole" and 2 * sum(second.oscillating for second in over) > len(over):
+                    continue  # no beat, but no silence either: this is fibrillation
                 reason, channel = contradiction(kind, candidate, traces) if self.config.adjudicate else ("", "")
                 if not reason:
                     return candidate, "", ""
@@ -224,14 +237,16 @@ class Rhythm(RuleOperator):
             del self._episodes[kind]
             return [self._say(kind, episode, time, ended=True)]
         candidate, reason, _ = found
+        start, end, value = candidate.interval
+        if not reason or (episode is not None and episode.raised):
+            self._told[kind] = max(end, self._told.get(kind, end))
         if episode is not None and (episode.raised or reason):
-            episode.seen = upto
+            episode.seen = max(episode.seen, end)
             return []
         said = []
         if episode is not None:  # the witness has fallen silent
             said.append(self._say(kind, episode, time, ended=True))
-        start, _, value = candidate.interval
-        begun = _Episode(start, upto, not reason, reason, value, candidate.trace.stream)
+        begun = _Episode(start, end, not reason, reason, value, candidate.trace.stream)
         self._episodes[kind] = begun
         return [*said, self._say(kind, begun, time, found=found)]
 
@@ -306,7 +321,7 @@ class Rhythm(RuleOperator):
     def state(self) -> dict[str, Any]:
         traces = {stream: trace.state() for stream, trace in self._traces.items() if trace is not None}
         return {
-            "now": self.now, "zero": self._zero, "traces": {**self._loaded, **traces},
+            "now": self.now, "zero": self._zero, "told": dict(self._told), "traces": {**self._loaded, **traces},
             "episodes": {
                 code: {**dataclasses.asdict(episode), "value": None if math.isnan(episode.value) else episode.value}
                 for code, episode in self._episodes.items()
@@ -315,7 +330,7 @@ class Rhythm(RuleOperator):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.now, self._zero = state.get("now", 0), state.get("zero", -1)
-        self._loaded = dict(state.get("traces", {}))
+        self._loaded, self._told = dict(state.get("traces", {})), dict(state.get("told", {}))
         for code, kept in state.get("episodes", {}).items():
             value = math.nan if kept["value"] is None else kept["value"]
             self._episodes[code] = _Episode(**{**kept, "value": value})

@@ -75,6 +75,8 @@ class Trace:
         self._beats: deque[Beat] = deque()
         self.seconds: deque[Second] = deque(maxlen=int(MEMORY))
         self._before: Array = np.empty(0)
+        self._queue: deque[Block] = deque()
+        """Blocks that were completed and not looked at yet."""
         self._table: Beats | None = None
 
     @property
@@ -83,14 +85,20 @@ class Trace:
         return self.channel.rpartition("/")[2]
 
     def add(self, time: int, wave: Waveform) -> None:
-        """Take a chunk."""
-        for block in self._blocks.add(time, wave):
-            self._add(block)
+        """Take a chunk. It is looked at by ``advance``."""
+        self._queue.extend(self._blocks.add(time, wave))
+
+    def advance(self, time: int) -> None:
+        """Look at all seconds that are over at event time ``time``, and at no later ones: what is known at a time then
+        does not depend on how far a chunk reached beyond it."""
+        while self._queue and self._queue[0].end <= time:
+            self._add(self._queue.popleft())
 
     def finish(self) -> None:
-        """The channel has ended: what is held counts."""
-        for block in self._blocks.finish():
-            self._add(block)
+        """The channel has ended: all that is held counts."""
+        self._queue.extend(self._blocks.finish())
+        while self._queue:
+            self._add(self._queue.popleft())
         self._keep(self.detector.finish())
 
     def settled(self) -> float:

@@ -141,7 +141,7 @@ def test_a_standstill_that_all_channels_show_is_a_rate_of_zero() -> None:
     assert (rates(said, "HEART_RATE")[38:48] == 0).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(sizes=st.lists(st.integers(5, 900), min_size=1, max_size=6))
 def test_chunks_of_any_size_give_the_same_beats(sizes: list[int]) -> None:
     beats = regular(0.5, 22, 75)
@@ -150,9 +150,13 @@ def test_chunks_of_any_size_give_the_same_beats(sizes: list[int]) -> None:
 
     def play(sizes: list[int]) -> list[Any]:
         said = run_operator(Beats(name="beats"), chunks("ECG_II", values, 250.0, sizes))
-        return [(m.time, m.payload) for m in said if isinstance(m.payload, Event)]
+        assert any(isinstance(m.payload, Numeric) and m.payload.value > 60 for m in said)
+        # Rates go on for as long as chunks begin, so they are compared until there.
+        last = START + 19 * SECOND
+        kept = [m for m in said if isinstance(m.payload, Event) or m.time <= last]
+        return [(m.stream, m.time, repr(m.payload)) for m in sorted(kept, key=lambda m: m.order)]
 
-    assert play(sizes) == play([len(values)])
+    assert play(sizes) == play([25])
 
 
 @settings(max_examples=40, deadline=None)
