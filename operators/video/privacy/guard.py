@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time as clock
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ from operators.video.privacy.text import TextConfig, TextRedactor, reader
 from pipeline.message import NANOSECONDS, AlertCondition, Event, Evidence, Message, VideoFrame
 from pipeline.operator import Config as BaseConfig
 from pipeline.operator import Input, Output, Outputs
+
+log = logging.getLogger("vigil.privacy")
 
 Answers = list[Message[Any]]
 
@@ -102,8 +105,9 @@ class PrivacyGuard(RuleOperator):
         self._lanes: dict[str, _Lane] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self.classify: classify.Classifier | None = None
-        self.counts = {"shown": 0, "blanked": 0}
-        """Frames so far."""
+        self.counts = {"shown": 0, "blanked": 0, "failed": 0}
+        """Frames so far, and failures of what decides on them."""
+        self._kinds: set[str] = set()
 
     def load_classifier(self) -> classify.Classifier:
         """The classifier that the options name."""
@@ -166,7 +170,7 @@ class PrivacyGuard(RuleOperator):
     def load_state(self, state: dict[str, Any]) -> None:
         self.now = state.get("now", 0)
         self._reports = dict(state.get("reports", {}))
-        self.counts = dict(state.get("counts", self.counts))
+        self.counts |= state.get("counts", {})
 
     # ------------------------------------------------------------------------------------ deciding
 
@@ -206,9 +210,8 @@ class PrivacyGuard(RuleOperator):
                 lane.faces.look(frame, message.time)
                 return 1.0, ""
             return self._ask(message)
-        except Exception:
-            if self.config.on_error == "raise":
-                raise
+        except Exception as error:
+            self._failed(error)
             return 0.0, "error"
 
     def _ask(self, message: Message[VideoFrame]) -> tuple[float, str]:
@@ -226,6 +229,16 @@ class PrivacyGuard(RuleOperator):
             return evidence, "late"
         return evidence, "" if evidence >= config.threshold else "out_of_body"
 
+    def _failed(self, error: Exception) -> None:
+        """Count and log a failure, or hand it on to the engine. Its text may hold anything: only its kind is logged."""
+        if self.config.on_error == "raise":
+            raise error
+        self.counts["failed"] += 1
+        kind = type(error).__name__
+        if kind not in self._kinds:
+            self._kinds.add(kind)
+            log.warning("%s: the picture is blanked, for what decides on it failed: %s", self.name, kind)
+
     # ------------------------------------------------------------------------------------ giving on
 
     def _give(self, lane: _Lane, message: Message[VideoFrame], shown: bool) -> Message[VideoFrame]:
@@ -236,9 +249,8 @@ class PrivacyGuard(RuleOperator):
                     frame = lane.faces.hide(frame, message.time)
                 if lane.text is not None:
                     frame = lane.text.hide(frame, message.time)
-            except Exception:
-                if self.config.on_error == "raise":
-                    raise
+            except Exception as error:
+                self._failed(error)
                 shown = False
         if not shown:
             frame = blanked(frame, self.config.fill)

@@ -107,10 +107,14 @@ def test_a_blanked_frame_is_of_one_colour_and_shares_nothing(
 
 
 @pytest.mark.parametrize("bad", [RAISES, NAN, OUTSIDE])
-def test_a_classifier_that_fails_or_answers_nonsense_closes_the_guard(bad: int) -> None:
-    answers = run_operator(guard(), stream([INSIDE] * 6 + [bad] + [INSIDE] * 2))
+def test_a_classifier_that_fails_or_answers_nonsense_closes_the_guard(bad: int, caplog: Any) -> None:
+    operator = guard()
+    answers = run_operator(operator, stream([INSIDE] * 6 + [bad] + [INSIDE] * 2))
     assert shown(answers) == [2, 3]
     assert len(videos(answers)) == 9
+    assert operator.counts == {"shown": 2, "blanked": 7, "failed": 0 if bad == OUTSIDE else 1}
+    assert ("failed: " in caplog.text) == (bad != OUTSIDE)
+    assert "Smith" not in caplog.text
 
 
 def test_black_and_blue_frames_are_outside_whatever_the_classifier_says() -> None:
