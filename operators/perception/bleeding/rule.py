@@ -127,6 +127,8 @@ class Bleeding(RuleOperator):
             self.skipped[hidden] += 1
             self._steps.append(Step(seen.time, seen.sequence, 0.0, area))
         elif abs(gain) > self.config.jump * (seen.time - before.time) / NANOSECONDS:
+            # Blood on the lens stays until it is wiped, and the picture is less sharp for it.
+            self._blurred = seen.time if gain > 0 and seen.sharp < 0.95 * before.sharp else -1
             return self._lost(seen, cause, "the lens was fouled or wiped")
         else:
             self._steps.append(Step(seen.time, seen.sequence, gain, area))
@@ -296,7 +298,7 @@ class Bleeding(RuleOperator):
         assert seen.blood is not None
         assert then.blood is not None
         now, fixed, carried = seen.blood > 0.4, then.blood > 0.4, laid_over(then.blood, matrix) > 0.4
-        return float(fixed[new].mean()) > 0.5 and _common(now, fixed) > _common(now, carried)
+        return float(fixed[new].mean()) > 0.4 and _common(now, fixed) > _common(now, carried)
 
     def _over(self, seen: Look, cause: Message[VideoFrame]) -> Outputs:
         if self._onset >= 0 and seen.time - self._grew >= self.config.clear_seconds * NANOSECONDS:
