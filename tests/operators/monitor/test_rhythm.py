@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from operators.monitor.rhythm import Rhythm, challenge
 from operators.monitor.rhythm.adjudicate import adjudicate
-from operators.monitor.rhythm.bench import prompt, told
+from operators.monitor.rhythm.bench import prompt, rows, told
 from operators.monitor.rhythm.operator import kind_of
 from operators.monitor.rhythm.records import DEVELOPMENT, KINDS, records
 from operators.monitor.rhythm.trace import Trace
+from pipeline.bench import BenchOptions
 from pipeline.message import AlertCondition, Array, Event, Message, Waveform
 from pipeline.operator import each
 from pipeline.testing import run_operator
@@ -328,3 +329,15 @@ def test_what_is_told_leaves_out_what_was_rejected() -> None:
     messages = waves(electrocardiogram(before(BEATS), 60), BEATS)
     assert told(messages) == []
     assert [m.payload.code for m in told(messages, adjudicate=False)] == ["asystole"]
+
+
+@pytest.mark.slow
+def test_the_bench_has_its_rows_with_data_split_and_interval() -> None:
+    found = {row.name: row for row in rows(BenchOptions(quick=True))}
+    score = found["CinC 2015 score, simulated alarms"]
+    assert "simulated" in score.data
+    assert "held-out" in score.split
+    assert score.interval is not None
+    assert score.interval[0] <= score.value <= score.interval[1]
+    assert score.baseline_name == "keep all"
+    assert not [name for name, row in found.items() if row.met is False]
