@@ -15,6 +15,8 @@ colour of the frame, as in OoBNet (Lavanchy et al. 2023): one colour for the who
 
 LARGEST = 16_384
 """Longest side of a picture, pixels."""
+LARGEST_UNSOUND = 1_920
+"""Longest side of what stands for a frame that is not whole: its word for its size may be nonsense."""
 CHANNELS: dict[str, tuple[int, ...]] = {"yuv420p": (1, 1, 1), "nv12": (1, 2), "rgb24": (3,), "gray": (1,)}
 """Channels of each plane."""
 
@@ -44,7 +46,9 @@ def blanked(frame: VideoFrame, fill: Fill = "black") -> VideoFrame:
     """
     whole = sound(frame)
     form: PixelFormat = frame.format if frame.format in CHANNELS else "yuv420p"
-    width, height = (max(1, min(int(side), LARGEST)) for side in (frame.width, frame.height))
+    width, height = (
+        max(1, min(int(side), LARGEST if whole else LARGEST_UNSOUND)) for side in (frame.width, frame.height)
+    )
     full = bool(frame.full_range)
     values = mean(frame) if whole and fill == "mean" else _neutral(form, full, fill == "grey")
     return VideoFrame(width, height, form, _planes(width, height, form, values), full)

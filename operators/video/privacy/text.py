@@ -13,6 +13,7 @@ Not found: text whose letters are fainter than ``STROKE``, text without gaps suc
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from operators.video.colour import luma, rgb
 from operators.video.privacy.blank import CHANNELS
 from pipeline.message import NANOSECONDS, Array, VideoFrame
 from pipeline.operator import Config as BaseConfig
+
+log = logging.getLogger("vigil.privacy")
 
 Box = tuple[int, int, int, int]
 """x, y, width, height, pixels of the frame."""
@@ -90,7 +93,7 @@ class TextRedactor:
         self.readings: dict[Box, tuple[int, bool, Array]] = {}
         """Regions that were read: when, whether they may stay, and the strokes that were there."""
         self._allowed = allowed(config.allow)
-        self._read: Callable[[Array], tuple[str, float]] | None = None
+        self._silent = False
 
     def look(self, frame: VideoFrame, time: int) -> None:
         """Look for text, where it is time to. Frames come in time order; a step back starts anew."""
@@ -168,18 +171,20 @@ class TextRedactor:
         if not lines or sum(reading[0] == time for reading in self.readings.values()) >= config.reads:
             return False
         x, y, width, height = box
-        text, confidence = self._reader()(np.ascontiguousarray(rgb(frame)[y : y + height, x : x + width]))
+        text, confidence = self._said(np.ascontiguousarray(rgb(frame)[y : y + height, x : x + width]))
         free = confidence >= config.confidence and self._allowed(text)
         self.readings[box] = (time, free, cut(lasting, box, scale))
         return free
 
-    def _reader(self) -> Callable[[Array], tuple[str, float]]:
-        if self._read is None:
-            try:
-                self._read = reader()
-            except ImportError:
-                self._read = lambda _: ("", 0.0)  # nothing is read, so nothing is freed
-        return self._read
+    def _said(self, image: Array) -> tuple[str, float]:
+        """What a line says, and how sure that is; nothing where there is no reader or it fails: nothing is freed."""
+        try:
+            return reader()(image)
+        except Exception as error:
+            if not self._silent:
+                self._silent = True
+                log.warning("text in the picture cannot be read, all of it is filled: %s", type(error).__name__)
+            return "", 0.0
 
 
 def strokes(picture: Array, step: int = STROKE) -> Array:
@@ -266,8 +271,6 @@ def allowed(words: tuple[str, ...]) -> Callable[[str], bool]:
 @cache
 def reader() -> Callable[[Array], tuple[str, float]]:
     """RapidOCR's recogniser: (h, w, 3) uint8 RGB of one line to its text and confidence. Raises ``ImportError``."""
-    import logging
-
     from rapidocr import RapidOCR
 
     engine: Any = RapidOCR(params={"Global.log_level": "error"})

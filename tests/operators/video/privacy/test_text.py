@@ -80,14 +80,14 @@ def test_what_is_written_in_the_place_of_a_device_s_words_is_filled_though_these
     play(redactor, [scene(i, VALUE) for i in range(12)])
     PLACES["Dr. A. Miller, ward 7 B"] = PLACES[VALUE]
     monkeypatch.setattr(text, "reader", lambda: lambda image: ("Dr. A. Miller, ward 7 B", 0.99))
-    redactor._read = None
     out = play(redactor, [scene(i, "Dr. A. Miller, ward 7 B") for i in range(12)], start=3 * SECOND)
     assert area(out[-1], "Dr. A. Miller, ward 7 B").max() < 150
 
 
-def test_without_a_reader_nothing_is_freed(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("error", [ImportError, RuntimeError])
+def test_without_a_reader_nothing_is_freed(monkeypatch: Any, error: type[Exception]) -> None:
     def missing() -> Any:
-        raise ImportError("rapidocr")
+        raise error("rapidocr")
 
     monkeypatch.setattr(text, "reader", missing)
     out = play(TextRedactor(TextConfig()), [scene(i, VALUE) for i in range(12)])
