@@ -15,7 +15,6 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from operators.reasoning.cells import Formula
 from operators.reasoning.preset import Check
 from operators.reasoning.signals import FALSE, TRUE
 from operators.reasoning.syntax import duration, print_expression
@@ -67,7 +66,8 @@ class Case(msgspec.Struct):
 class Verify(Watcher):
     """Verifies the alerts that a preset's `checks` name.
 
-    A check with a `confirm` expression is decided here, over whatever window the expression has. One without waits for
+    A check with a `confirm` expression is decided here, over whatever window the expression has; what was demoted and
+    goes on is confirmed after all, at its own priority, as soon as `confirm` is true. One without waits for
     an operator that hears the same alerts and answers on `verdicts` (see ``verdict``). Either has a deadline in event
     time, counted from the alert. Where none can be given by then, the alert is told again as `unverified`; where an
     operator did not answer, it is besides a technical condition until it answers in time again.
@@ -177,10 +177,10 @@ class Verify(Watcher):
         if case.verdict and case.again is not None and time >= case.again:
             case.again = None
             yield self._tell(case, time, cause)
-        if case.verdict or time <= case.asked:
+        if time <= case.asked or case.verdict in ("confirmed", "enriched"):
             return
         if check.confirm is None:
-            if late:
+            if late and not case.verdict:
                 yield from self._no_answer(case, time, cause)
             return
         confirm, refute = formula.roots
@@ -188,6 +188,8 @@ class Verify(Watcher):
         proof = lambda root: (self._statement(case, time, root.node), *self.proof(root, formula, time))  # noqa: E731
         if confirm.truth == TRUE:
             yield from self._conclude(case, "confirmed", time, cause, self.worded(check.text, time), proof(confirm))
+        elif case.verdict:
+            return  # only what confirms it takes a demotion back
         elif refute is not None and refute.truth == TRUE:
             yield from self._conclude(case, "demoted", time, cause, "", proof(refute), check.demote_to)
         elif late and refute is None and check.demote_to and confirm.truth == FALSE:
@@ -271,6 +273,3 @@ def _evidence(given: Any) -> tuple[Evidence, ...]:
     except msgspec.ValidationError:
         return (Evidence("", 0, 0, note="the verifier's evidence could not be read"),)
     return tuple(one for one in found[:8] if all(map(math.isfinite, one.values)))
-
-
-__all__ = ["Formula", "Verify", "verdict"]

@@ -11,7 +11,7 @@ from operators.reasoning import syntax
 from operators.reasoning.cells import Cell, Formula
 from operators.reasoning.preset import PLACE_HOLDER, Preset, load
 from operators.reasoning.signals import FALSE, TRUE, Track, Watch
-from operators.reasoning.syntax import Node, duration, print_expression
+from operators.reasoning.syntax import Node, print_expression
 from operators.rules import RuleOperator, figure, seconds
 from pipeline.message import AlertCondition, Detection, Event, Evidence, Message, Numeric, Rule
 from pipeline.operator import Config as BaseConfig
@@ -297,6 +297,3 @@ def elementary(node: Node) -> Iterator[Node]:
         return
     for part in syntax.children(node):
         yield from elementary(part)
-
-
-__all__ = ["PresetConfig", "Watcher", "duration", "elementary"]

@@ -73,6 +73,19 @@ def test_a_refuted_alert_is_demoted_and_never_raised(tmp_path: Path) -> None:
     assert [(c.verified, c.priority) for c in low] == [("demoted", "info")]
 
 
+def test_a_demotion_is_taken_back_where_the_trouble_comes_after_all(tmp_path: Path) -> None:
+    messages = [*values(0, 30, 80), *values(30, 60, 50), candidate(11)]
+    said = verify(tmp_path, messages, until=59)
+    assert [(c.verified, c.priority) for c in said] == [("demoted", "info"), ("confirmed", "high")]
+    machine = AlertMachine(Origins("room", "case", "test"), Policy())
+    told = [alert for c in (candidate(11).payload, *said) for alert in machine.condition(c, 60 * S, "live")]
+    assert [(a.phase, a.condition.priority) for a in told] == [
+        ("start", "high"),
+        ("update", "info"),
+        ("escalate", "high"),
+    ]
+
+
 def test_what_cannot_be_observed_is_told_as_unverified_at_the_deadline(tmp_path: Path) -> None:
     said = verify(tmp_path, [candidate(12)], until=60)
     assert [c.verified for c in said] == ["unverified"]
