@@ -171,7 +171,7 @@ class Bleeding(RuleOperator):
             tools = (labels == mask.classes.index("instrument")).astype(np.uint8)
             seen.valid = seen.valid & (cv2.dilate(tools, np.ones((5, 5), np.uint8)) == 0)
         blood = (labels == mask.classes.index("blood")).astype(np.uint8)
-        if clear:
+        if seen.veil <= 3 * CLEAR:
             return colour * seen.valid * cv2.dilate(blood, np.ones((7, 7), np.uint8)), True
         return blood.astype(np.float32) * seen.valid, True
 
