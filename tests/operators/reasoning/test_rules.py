@@ -18,7 +18,7 @@ from operators.theatre.case import SHIPPED
 from operators.theatre.reader import TheatreReader
 from operators.theatre.source import Theatre
 from pipeline.graph import Graph
-from pipeline.message import Message
+from pipeline.message import Detection, Event, Message, Numeric
 from pipeline.replay import Replay
 from tests.operators.reasoning.build import S, condition, detection, event, facts, numeric, play, preset, rule_of
 from tests.operators.reasoning.test_reference import histories
@@ -145,6 +145,38 @@ def test_what_is_no_value_changes_nothing(tmp_path: Path) -> None:
     strange = [numeric(second + 0.5, value) for second, value in enumerate((float("nan"), float("inf"), -1e300))]
     messages = sorted([*steady(0, 9, 60), *strange], key=lambda message: message.time)
     assert facts(run(tmp_path, messages, "map < 65 for 7s", until=8)) == [("rule_0", True, 7.0, 0.0)]
+
+
+def whatever() -> st.SearchStrategy[Message[Any]]:
+    """Any message, at any time, in any order."""
+    text = st.one_of(
+        st.text(max_size=5), st.sampled_from(("Monitor/ABP_MEAN", "bleeding", "sponge_count", "smoke", ""))
+    )
+    number = st.one_of(st.floats(), st.sampled_from((60.0, 80.0, 1e15, -0.0)))
+    payload = st.one_of(
+        st.builds(Numeric, text, text, st.sampled_from(("mm[Hg]", "kPa", "", "?")), number),
+        st.builds(Event, text, text), st.builds(Detection, text, number),
+        st.builds(lambda code, present, why: condition(0, present, code, suppressed_by=why).payload, text,
+                  st.booleans(), st.sampled_from(("", "x"))),
+    )  # fmt: skip
+    return st.builds(lambda what, time: Message("any.thing/x", time, 0, what), payload, st.integers(0, 2**62))
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(whatever(), max_size=30))
+def test_whatever_comes_nothing_breaks_and_time_never_goes_back(
+    tmp_path_factory: pytest.TempPathFactory, messages: list[Message[Any]]
+) -> None:
+    rules = (
+        "falls(map, by 10%, within 5s) or mean(map, 3s) > 2",
+        "bleeding then map / hr > 1 within 9s",
+        "smoke or count",
+    )
+    operator = Rules(preset=preset(tmp_path_factory.mktemp("preset"), *rules))
+    said = play(operator, messages)
+    assert all(one.time <= two.time for one, two in itertools.pairwise(said))
+    assert 0 <= operator.late < max(len(messages), 1)
+    json.dumps(operator.state())
 
 
 def test_the_end_of_the_input_ends_what_is_present(tmp_path: Path) -> None:
