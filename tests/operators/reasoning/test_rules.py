@@ -326,3 +326,31 @@ def test_each_trouble_has_its_own_rule_and_faults_of_sensors_have_none_of_the_pa
     begun = [m.payload for m in said if m.payload.present and not m.payload.suppressed_by]
     assert [condition.code for condition in begun] == codes
     assert {condition.kind for condition in begun} <= {"technical" if "capnograph" in planted else "physiological"}
+
+
+def test_an_instrument_that_goes_in_unseen(tmp_path: Path) -> None:
+    outside = [detection(second, "out_of_body") for second in range(20, 28)]
+    inside = [detection(second, "in_body") for second in range(28, 40)]
+
+    def told(at: float) -> list[str]:
+        messages = sorted([*outside, *inside, event(at, "instrument_in", "hook")], key=lambda message: message.time)
+        return [m.payload.code for m in play(Rules(preset="theatre"), messages) if m.payload.present]
+
+    assert told(25) == ["instrument_goes_in_unseen"]
+    assert told(20.5) == ["instrument_goes_in_unseen"], "it is in the trocar still when the camera has been out for 3 s"
+    assert told(14) == []
+    assert told(30) == []
+
+
+def test_closing_without_a_count_is_only_said_where_the_room_was_heard() -> None:
+    def told(minutes: list[int], *events: Message[Any]) -> list[tuple[str, float]]:
+        heard = [numeric(60 * minute + second, 80) for minute in minutes for second in range(0, 60, 10)]
+        messages = sorted([*heard, *events], key=lambda message: message.time)
+        said = play(Rules(preset="theatre"), messages, until=60 * 60)
+        return [(m.payload.code, m.time / S / 60) for m in said if m.payload.present]
+
+    closing = event(35 * 60, "phase", "closure")
+    expected = [("closing_without_count", 35.0)]
+    assert told(list(range(45)), closing) == [(code, pytest.approx(minute)) for code, minute in expected]
+    assert told(list(range(45)), event(20 * 60), closing) == [], "counted"
+    assert told([*range(10), *range(20, 45)], closing) == [], "for ten minutes nobody listened"
