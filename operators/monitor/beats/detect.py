@@ -21,7 +21,7 @@ import numpy as np
 
 from operators.monitor.beats.shape import Shapes
 from operators.monitor.quality.channel import Array, Block, Role
-from operators.monitor.quality.judge import USABLE, Verdict
+from operators.monitor.quality.judge import USABLE, Verdict, middle
 from pipeline.message import NANOSECONDS
 
 HELD = 8.0
@@ -207,10 +207,10 @@ class Detector:
         return self._judged[-1 - back] if back < len(self._judged) else 0.0
 
     def _size(self) -> float:
-        return float(np.median(self._sizes))
+        return middle(self._sizes)
 
     def _interval(self) -> float:
-        return float(np.median(self._rates)) if len(self._rates) >= 2 else self._rate
+        return middle(self._rates) if len(self._rates) >= 2 else self._rate
 
     def _consider(self, index: int, size: float) -> None:
         if not self._sizes:
@@ -328,11 +328,10 @@ class Detector:
 
 
 def _taps(front: FrontEnd, rate: float) -> Array:
-    """A linear-phase filter of odd length; unit gain in its band."""
-    from scipy.signal import firwin
-
+    """A linear-phase filter of odd length, a windowed sinc (Hamming); unit gain in the middle of its band, or at 0."""
     count = max(5, round(front.taps * rate)) | 1
-    low, high = front.band
-    high = min(high, 0.45 * rate)
-    taps: Array = firwin(count, [low, high] if low else high, pass_zero=not low, fs=rate)
-    return taps[::-1]
+    low, high = (min(edge, 0.45 * rate) / rate for edge in front.band)
+    at = np.arange(count) - count // 2
+    taps: Array = (2 * high * np.sinc(2 * high * at) - 2 * low * np.sinc(2 * low * at)) * np.hamming(count)
+    centre = (low + high) / 2 if low else 0.0
+    return taps / float(np.sum(taps * np.cos(2 * np.pi * centre * at)))
