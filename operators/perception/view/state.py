@@ -98,8 +98,8 @@ class ViewState(RuleOperator):
         """Seconds of standstill after which the view is called frozen."""
         every_seconds: float = pydantic.Field(default=1.0, gt=0, le=3600)
         """Seconds after which an unchanged state is told again."""
-        smoke: Limits = Limits(enter=0.5, leave=0.4, delay_seconds=10.0, clear_seconds=5.0, priority="info")
-        """Score of smoke. Only info: on real operations one frame in five scores as much without any."""
+        smoke: Limits = Limits(enter=0.5, leave=0.4, delay_seconds=20.0, clear_seconds=5.0, priority="info")
+        """Score of smoke. Most smoke is gone in 20 s. Only info: one real frame in five scores as much without any."""
         smoke_rise: float = pydantic.Field(default=0.1, ge=0, le=1)
         """How far the veil (dark channel times paleness, 0..1) must be above the stream's own median; 0: no matter."""
         obstructed: Limits = Limits(enter=0.5, leave=0.5, delay_seconds=10.0, clear_seconds=2.0)
