@@ -68,7 +68,10 @@ class Blocks:
     """Cuts one channel into blocks; holds less than three seconds of samples and no more."""
 
     def __init__(self) -> None:
-        self._rate = 0.0
+        self._rate, self._unit, self._factor = 0.0, "", 1.0
+        self._tolerance = 0
+        self._cleaned = 0
+        """Of the samples that are held: how many are clean already."""
         self._anchor = 0
         """Time of the first sample since blocks were last counted anew, ns."""
         self._count = 0
@@ -83,40 +86,49 @@ class Blocks:
         Samples that come twice are dropped. A chunk from long before the one before it (a clock put back), a change of
         rate or a gap of more than two seconds begins anew; what was held is then given as a block padded with NaN.
         """
-        values = np.array(wave.values, np.float64).reshape(-1)
+        values = wave.values
         if not len(values):
             return
-        with np.errstate(invalid="ignore"):
-            values[~(np.abs(values) < HUGE)] = np.nan
-        factor = FACTORS.get(wave.unit, 1.0)
-        if factor != 1.0:
-            values *= factor
-        if wave.rate != self._rate:
-            yield from self._restart(time, wave.rate)
+        if wave.rate != self._rate or wave.unit != self._unit:
+            yield from self._restart(time, wave.rate, wave.unit)
         off = time - self._time(self._count)
-        if abs(off) > max(JITTER, round(2 / self._rate * NANOSECONDS)):
+        if off > self._tolerance or off < -self._tolerance:
             if abs(off) > FILLED * NANOSECONDS:
-                yield from self._restart(time, wave.rate)
+                yield from self._restart(time, wave.rate, wave.unit)
             elif off > 0:
-                values = np.concatenate([np.full(round(off * self._rate / NANOSECONDS), np.nan), values])
+                self._hold(np.full(round(off * self._rate / NANOSECONDS), np.nan))
             else:
                 values = values[round(-off * self._rate / NANOSECONDS) :]
-        self._held.append(values)
-        self._holding += len(values)
-        self._count += len(values)
+        self._hold(values)
         size = round(self._rate)
         if self._holding < size:
             return
-        whole = np.concatenate(self._held)
+        whole = self._clean()
         start = self._count - len(whole)
         upto = len(whole) - len(whole) % size
         self._held, self._holding = [whole[upto:]], len(whole) - upto
         for at in range(0, upto, size):
             yield self._block(start + at, whole[at : at + size])
 
+    def _hold(self, values: Array) -> None:
+        self._held.append(values)
+        self._holding += len(values)
+        self._count += len(values)
+
+    def _clean(self) -> Array:
+        """All that is held, in mV or mmHg; what was cleaned before and is held still has no unit to convert."""
+        whole = np.concatenate(self._held, dtype=np.float64, casting="unsafe")
+        rest = self._cleaned
+        with np.errstate(invalid="ignore"):
+            whole[~(np.abs(whole) < HUGE)] = np.nan
+        if self._factor != 1.0:
+            whole[rest:] *= self._factor
+        self._cleaned = len(whole) % round(self._rate)
+        return whole
+
     def finish(self) -> Iterator[Block]:
         """The channel has ended: what is held, as a block padded with NaN."""
-        yield from self._restart(0, 0.0)
+        yield from self._restart(0, 0.0, "")
 
     def _block(self, index: int, values: Array) -> Block:
         block = Block(self._time(index), self._rate, values, self._fresh)
@@ -126,10 +138,12 @@ class Blocks:
     def _time(self, index: int) -> int:
         return self._anchor + round(index / self._rate * NANOSECONDS) if self._rate else 0
 
-    def _restart(self, time: int, rate: float) -> Iterator[Block]:
+    def _restart(self, time: int, rate: float, unit: str) -> Iterator[Block]:
         if self._holding and self._rate:
-            held = np.concatenate(self._held)
+            held = self._clean()
             padded = np.concatenate([held, np.full(round(self._rate) - len(held), np.nan)])
             yield self._block(self._count - len(held), padded)
-        self._rate, self._anchor, self._count = rate, time, 0
+        self._rate, self._unit, self._factor = rate, unit, FACTORS.get(unit, 1.0)
+        self._tolerance = max(JITTER, round(2 / rate * NANOSECONDS)) if rate else 0
+        self._anchor, self._count, self._cleaned = time, 0, 0
         self._held, self._holding, self._fresh = [], 0, True
