@@ -78,7 +78,12 @@ class Operation:
     @property
     def events(self) -> list[steps.Bleeding]:
         """The bleedings that begin while it is filmed."""
-        return [step for step in self.case.steps(steps.Bleeding) if step.at >= self.begin]
+        return [step for step in self.case.steps(steps.Bleeding) if self.begin <= step.at < self.case.duration]
+
+    def short(self, seconds: float) -> Operation:
+        """The first seconds of it."""
+        case = self.case.model_copy(update={"duration": min(self.case.duration, self.begin + seconds)})
+        return dataclasses.replace(self, case=case)
 
 
 def _case(seed: int, seconds: float, phases: list[Any], script: list[Any]) -> Case:
@@ -235,7 +240,7 @@ def _outcome(
                 false.append(at)
             for event in during:
                 event.detected = at if event.detected is None else event.detected
-    busy = sum(event.end + 5 - event.onset for event in events)
+    busy = sum(min(event.end + 5, operation.case.duration) - event.onset for event in events)
     hours = (operation.case.duration - operation.begin - busy) / 3600
     return Outcome(operation.case.seed, hours, events, false, suppressed)
 
