@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from operators.theatre.score import Alert, alerts_of, score, told_of
+import pytest
+
+from operators.theatre.case import SHIPPED
+from operators.theatre.reader import TheatreReader
+from operators.theatre.score import Alert, alerts_of, events_of, score, told_of
 from operators.theatre.truth import Expectation, Planted
 from pipeline import message
 from pipeline.message import AlertCondition, Rule, Signal
@@ -84,3 +88,24 @@ def test_delays_are_percentiles_by_nearest_rank() -> None:
     assert (result.delay(50), result.delay(99)) == (2, 9)
     assert result.plain()["delay_p99_seconds"] == 9
     assert score(truth, []).delay(50) is None
+
+
+def test_what_was_planted_is_given_to_the_common_scorer_as_events() -> None:
+    wanted, allowed = events_of([OFF])
+    assert (wanted.code, wanted.subject, wanted.required, wanted.name) == (
+        "stream_silent",
+        "*/CO2*",
+        True,
+        "sensor_off",
+    )
+    assert wanted.window == (28 * S, 60 * S), "two seconds early, and the expectation's tail after the end"
+    assert (allowed.code, allowed.required) == ("end_tidal*", False)
+
+
+def test_a_case_brings_its_truth_for_the_command_line() -> None:
+    reader = TheatreReader(SHIPPED / "eventful.yaml")
+    truth = reader.truth()
+    assert truth.monitored == ((reader.case.origin_ns, reader.case.end_ns),)
+    assert sum(event.required for event in truth.events) == 8
+    nothing = truth.score([])
+    assert (len(nothing.matching.missed), nothing.hours) == (8, pytest.approx(reader.case.duration / 3600))
