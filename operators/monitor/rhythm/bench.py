@@ -85,6 +85,10 @@ def _bootstrap(figure: Callable[[Array], float], made: Sequence[Record], seed: i
     return float(low), float(high)
 
 
+def _mean_interval(values: Array, made: Sequence[Record], seed: int) -> tuple[float, float]:
+    return _bootstrap(lambda index: float(values[index].mean()), made, seed)
+
+
 def _messages(record: Record) -> list[Message[Waveform]]:
     said = []
     for signal in record.signals:
@@ -102,13 +106,16 @@ def told(messages: Sequence[Message[Any]], **options: Any) -> list[Message[Alert
     return [m for m in answers if m.payload.present and not m.payload.suppressed_by]
 
 
-def prompt(record: Record) -> bool:
-    """Was the arrhythmia told by its name, at most 10 s after the onset or 3 s after the monitor's own alarm?
+def prompt(record: Record) -> tuple[bool, bool]:
+    """Was a lethal arrhythmia told, and was it by its own name, from the onset on and at most 10 s after it (or 3 s
+    after the monitor's own alarm, where that is later)?
 
-    The second is for slow rhythms: five beats at 20/min take 12 s.
+    The second limit is for slow rhythms: five beats at 20/min take 12 s.
     """
+    onset = START + round(record.onset * NANOSECONDS)
     limit = START + round(max(record.onset + PROMPT, record.alarm + 3) * NANOSECONDS)
-    return any(message.payload.code == record.kind and message.time <= limit for message in told(_messages(record)))
+    codes = [m.payload.code for m in told(_messages(record)) if onset <= m.time <= limit]
+    return bool(codes), record.kind in codes
 
 
 def _live(options: BenchOptions) -> Iterator[Row]:
@@ -116,10 +123,12 @@ def _live(options: BenchOptions) -> Iterator[Row]:
     options.progress(f"rhythm: {2 * count} simulated records are watched as they come")
     true = records(HELD_OUT, count, true=True, seed=options.seed)
     in_time = np.array([prompt(record) for record in true], float)
-    yield Row(
-        "true arrhythmia told by its name within 10 s", float(in_time.mean()), "share", "no rule", 0.0, None,
-        data=SIMULATED, split=HELD, interval=_bootstrap(lambda index: float(in_time[index].mean()), true, options.seed),
-    )  # fmt: skip
+    for column, name in enumerate(("told as a lethal arrhythmia", "told by its own name")):
+        share = in_time[:, column]
+        yield Row(
+            f"true arrhythmia {name} within 10 s", float(share.mean()), "share", "no rule", 0.0, None, data=SIMULATED,
+            split=HELD, interval=_mean_interval(share, true, options.seed),
+        )  # fmt: skip
     false = records(HELD_OUT, count, true=False, seed=options.seed)
     streams = [_messages(record) for record in false]
     quiet = np.array([not told(stream) for stream in streams], float)
@@ -128,7 +137,7 @@ def _live(options: BenchOptions) -> Iterator[Row]:
         "records with a feigned arrhythmia that stay quiet", float(quiet.mean()), "share",
         "definitions on any good lead, without other signals", float(alone.mean()),
         float(quiet.mean() / alone.mean()) if alone.any() else None, data=SIMULATED, split=HELD,
-        interval=_bootstrap(lambda index: float(quiet[index].mean()), false, options.seed),
+        interval=_mean_interval(quiet, false, options.seed),
     )  # fmt: skip
 
 

@@ -216,7 +216,7 @@ class _Scene:
         return _oscillation(self.times, frequency, wander, self.random)
 
     def noise(self, size: float) -> Array:
-        return self.random.normal(0, size, self.times.shape)
+        return np.asarray(self.random.normal(0, size, self.times.shape))
 
     def add(self, channel: str, what: Array) -> None:
         self.signals[channel] = self.signals[channel] + self.inside * what
