@@ -119,7 +119,7 @@ def prompt(record: Record) -> tuple[bool, bool]:
 
 
 def _live(options: BenchOptions) -> Iterator[Row]:
-    count = 5 if options.quick else 200
+    count = 5 if options.quick else 80
     options.progress(f"rhythm: {2 * count} simulated records are watched as they come")
     true = records(HELD_OUT, count, true=True, seed=options.seed)
     in_time = np.array([prompt(record) for record in true], float)
