@@ -59,8 +59,8 @@ class _Stream:
     """Event time of the latest message on ``views``."""
     now: int = 0
     """Event time of its latest frame; never goes back."""
-    recent: deque[tuple[int, str, float, float]] = dataclasses.field(default_factory=deque)
-    """Time, view, smoke and colour fault of the frames of the last second."""
+    recent: deque[tuple[int, str, float, float, float]] = dataclasses.field(default_factory=deque)
+    """Time, view, smoke, colour fault and veil of the frames of the last second."""
     usual: deque[float] = dataclasses.field(default_factory=lambda: deque(maxlen=MEMORY))
     """``rules.veil`` inside the body, one a second."""
     counted: int = -1
@@ -76,7 +76,8 @@ class ViewState(RuleOperator):
     """Says what each stream of video shows: on ``views`` at every change and once a second between.
 
     ``label`` is in_body, out_of_body, trocar, obstructed, black, no_signal, noise, frozen, or unknown where the frame
-    was not whole. ``score`` is the share of the last second's frames that said so. ``attributes`` has ``since`` (ns),
+    was not whole. ``score`` is the share of the last second's frames that said so: 0 where they no longer do but agree on
+    nothing else, so that the old state stays. ``attributes`` has ``since`` (ns),
     ``smoke`` and ``colour_fault`` (0..1, means of the last second, smoke only inside the body), the last frame's own
     ``scores``, and the ``model``.
 
@@ -132,8 +133,8 @@ class ViewState(RuleOperator):
         stream.now = max(stream.now, message.time)
         self.now, self.origin = max(self.now, stream.now), message.origin
         view, veil = self._look(message.payload, stream)
-        changed, share = self._vote(stream, view)
-        smoke, fault = (statistics.fmean(one[place] for one in stream.recent) for place in (2, 3))
+        changed, share = self._vote(stream, view, veil)
+        smoke, fault, veil = (statistics.fmean(one[place] for one in stream.recent) for place in (2, 3, 4))
         inside = stream.view == "in_body"
         said: list[Message[Any]] = []
         if changed or stream.now - stream.told >= self.config.every_seconds * NANOSECONDS:
@@ -180,10 +181,10 @@ class ViewState(RuleOperator):
     def _frozen(self) -> int:
         return round(self.config.frozen_seconds * NANOSECONDS)
 
-    def _vote(self, stream: _Stream, view: View) -> tuple[bool, float]:
+    def _vote(self, stream: _Stream, view: View, veil: float) -> tuple[bool, float]:
         """Whether the stream's state changes, and the share of the window's frames that are for it now."""
         recent = stream.recent
-        recent.append((stream.now, view.view, view.smoke, view.colour_fault))
+        recent.append((stream.now, view.view, view.smoke, view.colour_fault, veil))
         while recent[0][0] <= stream.now - self.config.smoothing_seconds * NANOSECONDS and len(recent) > 1:
             recent.popleft()
         votes = Counter(one[1] for one in recent)
@@ -206,7 +207,7 @@ class ViewState(RuleOperator):
         return self.views.emit(detection, message, channel=message.stream.partition("/")[2], time=stream.now)
 
     def _pale(self, stream: _Stream, veil: float) -> str:
-        """Why smoke of this frame is not to be told, if so."""
+        """Why smoke is not to be told, if so."""
         if not self.config.smoke_rise:
             return ""
         if len(stream.usual) < LEARNING:
@@ -225,7 +226,8 @@ class ViewState(RuleOperator):
             watch.gone = -1
             lasting = not watch.present and time - watch.since >= limits.delay_seconds * NANOSECONDS
             if lasting or (watch.present and watch.suppressed_by and not reason):
-                watch.present, watch.onset, watch.suppressed_by = True, watch.since, reason
+                watch.onset = watch.onset if watch.present else watch.since
+                watch.present, watch.suppressed_by = True, reason
                 return self._say(name, watch, message.stream, time, value, message)
         elif watch.present:
             watch.gone = time if watch.gone < 0 else watch.gone

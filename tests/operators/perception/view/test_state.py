@@ -244,5 +244,5 @@ def test_any_frames_at_any_times_give_known_states_in_order(
     assert set(views(answers)) <= known
     for message in answers:
         if isinstance(message.payload, Detection):
-            assert 0 < message.payload.score <= 1
+            assert 0 <= message.payload.score <= 1
             assert 0 <= message.payload.attributes["smoke"] <= 1
