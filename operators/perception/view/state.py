@@ -76,9 +76,9 @@ class ViewState(RuleOperator):
     """Says what each stream of video shows: on ``views`` at every change and once a second between.
 
     ``label`` is in_body, out_of_body, trocar, obstructed, black, no_signal, noise, frozen, or unknown where the frame
-    was not whole. ``score`` is the share of the last second's frames that said so: 0 where they no longer do but agree on
-    nothing else, so that the old state stays. ``attributes`` has ``since`` (ns),
-    ``smoke`` and ``colour_fault`` (0..1, means of the last second, smoke only inside the body), the last frame's own
+    was not whole. ``score`` is the share of the last second's frames that said so: 0 where they no longer do but agree
+    on nothing else, so that the old state stays. ``attributes`` has ``since`` (ns), ``smoke`` and ``colour_fault``
+    (0..1, means of the last second, smoke only inside the body), the last frame's own
     ``scores``, and the ``model``.
 
     Conditions: ``view_smoke``, ``view_obstructed``, ``view_colour_fault``. Black, no signal, noise and standstill are
