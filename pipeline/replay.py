@@ -97,6 +97,8 @@ class Replay:
         start: event time (ns) to begin at; operators know nothing of what was before.
         end: event time (ns) to end before.
         data: a folder for what sinks write; never that of a live room.
+        deterministic: False plays it as if it were live: edges drop what comes too fast, deadlines apply, alerts are
+            journalled in ``data``. For measuring; two such plays need not say the same.
     """
 
     def __init__(
@@ -109,10 +111,11 @@ class Replay:
         end: int | None = None,
         data: Path,
         command: str = "",
+        deterministic: bool = True,
     ) -> None:
         self.reader, self.graph, self.start, self.end = reader, graph, start, end
         self.router = Router(graph)
-        options = RunOptions(speed=speed, deterministic=True, data=data, replay=command, case=reader.path.stem)
+        options = RunOptions(speed=speed, deterministic=deterministic, data=data, replay=command, case=reader.path.stem)
         self.engine = Engine(graph, dataclasses.replace(options), feed=self._feed)
         self.count = 0
         self.first: int | None = None

@@ -139,7 +139,7 @@ class Case(Part):
                 onset=self.ns(step.at),
                 end=min(self.ns(step.end), self.end_ns),
                 expect=step.expected(),
-                allow=step.allow,
+                allow=step.allowed(),
                 text=describe(step),
             )
             for step in self.steps(Step)

@@ -33,6 +33,8 @@ class Step(Part):
     """Whether it is announced on the truth port."""
     usual: ClassVar[tuple[Expectation, ...]] = ()
     """The alerts that it ought to raise, unless the script says otherwise."""
+    natural: ClassVar[tuple[str, ...]] = ()
+    """Codes of alerts that are true while it lasts but need not come: from rules that not every topology has."""
 
     at: Seconds
     """When it begins, s."""
@@ -52,6 +54,10 @@ class Step(Part):
         """The alerts that must come."""
         return self.usual if self.expect is None else self.expect
 
+    def allowed(self) -> tuple[Expectation, ...]:
+        """The alerts that may come besides."""
+        return (*self.allow, *(Expectation(code=code) for code in self.natural))
+
 
 # ------------------------------------------------------------------------------------------ in the picture
 
@@ -68,6 +74,7 @@ class Instrument(Step):
 class Bleeding(Step):
     """A vessel bleeds: a pool spreads for ``lasts`` seconds and stays until it is washed away."""
 
+    natural = ("bleeding", "bleeding_*")
     do: Literal["bleeding"]
     amount: Fraction = 0.5
     """How far the pool spreads: 1 covers most of the floor."""
@@ -80,6 +87,7 @@ class Bleeding(Step):
 class Smoke(Step):
     """Diathermy smoke fills the abdomen."""
 
+    natural = ("view_smoke",)
     do: Literal["smoke"]
     density: Fraction = 0.6
 
@@ -87,6 +95,7 @@ class Smoke(Step):
 class Fouling(Step):
     """The lens is fouled until it is wiped."""
 
+    natural = ("view_smoke", "view_obstructed")
     do: Literal["fouling"]
     how: Literal["fog", "droplets", "blood"] = "droplets"
     amount: Fraction = 0.7
@@ -95,6 +104,7 @@ class Fouling(Step):
 class OutOfBody(Step):
     """The camera is pulled out of its trocar and sees the room."""
 
+    natural = ("privacy_blanked", "view_obstructed", "instrument_goes_in_unseen")
     do: Literal["out_of_body"]
 
 
@@ -133,6 +143,7 @@ class Hypotension(Change):
     """Mean arterial pressure falls to ``to`` mmHg; the heart answers by beating faster."""
 
     usual = (Expectation(code="hypotension"),)
+    natural = ("shock_index_high", "pressure_falls_fast", "output_falls")
     do: Literal["hypotension"]
     to: Annotated[float, Field(ge=20, le=150)] = 52.0
 
@@ -157,6 +168,7 @@ class Tachycardia(Change):
     """Heart rate rises to ``to`` a minute; stroke volume falls with the filling time."""
 
     usual = (Expectation(code="heart_rate_high"),)
+    natural = ("extreme_tachycardia", "shock_index_high", "bleeding_then_fast_heart")
     do: Literal["tachycardia"]
     to: Annotated[float, Field(ge=60, le=250)] = 145.0
 
@@ -165,6 +177,7 @@ class Bradycardia(Change):
     """Heart rate falls to ``to`` a minute."""
 
     usual = (Expectation(code="heart_rate_low"),)
+    natural = ("extreme_bradycardia", "bradycardia_with_hypotension")
     do: Literal["bradycardia"]
     to: Annotated[float, Field(ge=15, le=100)] = 32.0
 
@@ -173,12 +186,14 @@ class Asystole(Step):
     """The heart stands still: flat ECG, pressure runs down, no pulse, end-tidal CO2 falls."""
 
     usual = (Expectation(code="heart_rate_low"),)
+    natural = ("asystole", "extreme_bradycardia", "output_falls", "hypotension")
     do: Literal["asystole"]
 
 
 class Artefact(Step):
     """A measurement is wrong though the patient is not."""
 
+    natural = ("arterial_line_unreliable", "signal_unusable")
     do: Literal["artefact"]
     how: Literal["flush", "zeroing", "motion", "diathermy"]
     """Arterial line flushed; opened to air and zeroed; finger moved; ECG jammed by diathermy."""
@@ -188,6 +203,7 @@ class SensorOff(Step):
     """A sensor comes off: its waveforms and numerics fall silent."""
 
     usual = (Expectation(code="stream_silent"),)
+    natural = ("capnogram_lost_alone", "signal_unusable")
     do: Literal["sensor_off"]
     sensor: Sensor
 
