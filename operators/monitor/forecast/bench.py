@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from operators.monitor.forecast import evaluate
-from operators.monitor.forecast.evaluate import SETTLE
 from operators.monitor.forecast.features import HORIZONS
 from operators.monitor.forecast.forecast import HypotensionForecast
 from operators.monitor.forecast.model import Forecaster, load
@@ -23,8 +22,9 @@ from pipeline.operator import each
 
 MEASURE = 5000
 """Added to the seed for the patients that are measured: none of them was fitted to or chose a threshold."""
-ONSET = 609.0
-"""Of the second episode of or_case1, s (SOURCES.md); the first, which ends near 430 s, was there from the beginning."""
+FREE, ONSET = 440.0, 609.0
+"""Seconds between which or_case1 is free of hypotension (SOURCES.md). Less two minutes at either end, as the analysis
+has it, nothing is left to warn in: this patient can only be looked at."""
 SPLIT = "by patient; other patients for fitting, threshold and measuring"
 
 
@@ -179,17 +179,24 @@ def _real(model: Forecaster, options: BenchOptions) -> list[Row]:
     data = "or_case1.vital: one real patient, who proves nothing"
     lasted = (heard[-1].time - heard[0].time) / NANOSECONDS
     found = [Row("forecast speed, numerics and waveforms", lasted / spent, "x real time", data=data)]
-    leads = []
+    leads: list[float | None] = []
     for channel, warns in (
         ("HYPOTENSION_15MIN", lambda value: value >= float(model.metadata["threshold"])),
         ("MAP", lambda value: value < float(model.metadata["mean_pressure_below"])),
         ("MAP_EXTRAPOLATED_15MIN", lambda value: value < LIMIT),
     ):
-        told = [
-            second for second, value in shown[f"Vigil/{channel}"] if 430 + SETTLE <= second < ONSET and warns(value)
-        ]
-        leads.append((ONSET - told[0]) / 60 if told else math.nan)
+        told = [second for second, value in shown[f"Vigil/{channel}"] if FREE <= second < ONSET and warns(value)]
+        leads.append((ONSET - told[0]) / 60 if told else None)
     names = ("mean pressure at its frozen threshold", "straight line below 65 mmHg")
     for name, base in zip(names, leads[1:], strict=True):
-        found.append(Row("forecast lead before the second real episode", leads[0], "min", name, base, data=data))
+        found.append(
+            Row(
+                "forecast at its threshold so long before the second real episode",
+                math.nan if leads[0] is None else leads[0],
+                "min",
+                name,
+                base,
+                data=data,
+            )
+        )
     return found

@@ -7,7 +7,7 @@ Fitting, threshold and measuring use three sets of simulated patients that share
 1. where on the mixed patients its AUROC is above that of present mean pressure and of the straight line at every
    horizon, by at least 0.02 and with intervals that leave 0 out (fixed before the first fit), and
 2. where real patients have shown that it is no worse than they are (``SHOWN_ON_REAL_PATIENTS``; added, in the direction
-   of caution, after a look at the only real recording there is, on which mean pressure warned and the model did not).
+   of caution, after a look at the only real recording there is, see ``MODEL.md``).
 """
 
 from __future__ import annotations
