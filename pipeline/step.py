@@ -23,7 +23,7 @@ from pipeline.message import Abstain, Hop, Message
 from pipeline.metrics import NodeMetrics
 from pipeline.operator import Operator, each
 from pipeline.placement import Answer, LoopWorker, Worker
-from pipeline.time import ALWAYS, NEVER, stamp
+from pipeline.time import ALWAYS, NEVER, ReplayClock, stamp
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
@@ -37,6 +37,9 @@ BATCH = 256
 """The most messages handled between two looks at the rest of the graph."""
 FIRST_BACKOFF = 100_000_000
 LAST_BACKOFF = 30_000_000_000
+PATIENCE = 500_000_000
+"""Event time (ns) by which, among live devices, one input may hold up the timers of the others: an alarm's clock does
+not wait for a model that hangs. What then comes late is handled when it comes."""
 """Event time (ns) that an operator stays isolated after its first and after many exceptions in a row."""
 
 
@@ -70,6 +73,8 @@ class Step:
         self.open = len(ports)
         self.feedback: set[int] = set()
         """Input edges that close a cycle: their end is not waited for, their bound not counted."""
+        hurried = isinstance(engine.clock, ReplayClock) and engine.clock.speed == float("inf")
+        self.patient = engine.deterministic or hurried
         self.last_time = ALWAYS
         self.batch = 1
         self.failures = 0
@@ -177,7 +182,11 @@ class Step:
             self.bounds[index] = time
         if len(self.bounds) == 1:
             return self.bounds[0]
-        return min((bound for i, bound in enumerate(self.bounds) if i not in self.feedback), default=time)
+        waited = [bound for i, bound in enumerate(self.bounds) if i not in self.feedback]
+        lowest = min(waited, default=time)
+        if self.patient:
+            return lowest
+        return max(lowest, max((bound for bound in waited if bound != NEVER), default=lowest) - PATIENCE)
 
     # -- faults
 

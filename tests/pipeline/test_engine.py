@@ -24,9 +24,11 @@ from tests.pipeline.helpers import (
     ConditionLog,
     Count,
     Frames,
+    Hang,
     LiveCount,
     Mean,
     Silence,
+    Ticker,
     play,
     values,
 )
@@ -365,3 +367,19 @@ async def test_messages_and_drops_are_counted_by_stream_and_edge() -> None:
     assert engine.steps["end"].metrics.end_to_end.count == 50
     assert np.isfinite(add.process.quantile(0.99))
     assert engine.steps["count"].last_time == 49 * SECOND // 100
+
+
+async def test_an_operator_that_hangs_does_not_hold_up_the_timers_of_others() -> None:
+    graph = Graph("hanging")
+    graph.add("count", Count, count=200, step_ms=10)
+    graph.add("hang", Hang, placement="thread")
+    graph.add("ticker", Ticker)
+    graph.connect("count", "hang", policy="latest", capacity=1)
+    graph.connect("hang", "ticker")
+    graph.connect("count", "ticker")
+    engine, heard = Engine(graph, RunOptions(speed=1.0)), []
+    engine.listen("ticker", "output", heard.extend)
+    await engine.run()
+    lags = [message.payload.value for message in heard if message.time < 1.2e9]
+    assert len(lags) >= 3
+    assert max(lags) < 0.7, "half a second is all that the others wait"
