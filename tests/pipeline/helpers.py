@@ -147,23 +147,6 @@ class Silence(Operator):
         return self.output.emit(Numeric("silent", "", "1", 0.0), self.cause, time=time)
 
 
-class Ticker(Operator):
-    """Says when its timer came, on two inputs of which one may hang; ``lag`` is how late it was, in event time."""
-
-    input: Input[Numeric]
-    output: Output[Numeric]
-
-    def process(self, message: Message[Numeric]) -> Outputs:
-        if message.stream.startswith("count."):
-            self.newest = message
-            if self.wake_at is None:
-                self.wake(message.time + SECOND // 5)
-        return None
-
-    def on_time(self, time: int) -> Outputs:
-        return self.output.emit(Numeric("tick", "", "1", (self.newest.time - time) / 1e9), self.newest, time=time)
-
-
 class Hang(Operator):
     """Hands the first value on and then thinks for most of the run."""
 
