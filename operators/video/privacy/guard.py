@@ -324,7 +324,7 @@ class PrivacyGuard(RuleOperator):
             text = f"The picture was blanked for {lasted}. {note}"
         self.origin = lane.origin
         return self.say(
-            time, cause, code="privacy_blanked", subject=stream.partition("/")[2] or stream, present=not ended,
+            time, cause, code="privacy_blanked", subject=stream, present=not ended,
             priority=priority(report.told), kind="technical", text=text, onset=report.since,
             ended=end if ended else None, value=round(evidence, 4), limit=self.config.threshold,
             evidence=(Evidence(stream, report.since, end, frame=report.frame, note=report.told),),

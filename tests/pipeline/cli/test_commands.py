@@ -97,7 +97,7 @@ def test_a_simulated_case_is_written_inspected_and_replayed(tmp_path: Path) -> N
 @pytest.mark.kafka
 @pytest.mark.xdist_group("kafka")
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("case", "planted"), [("eventful", 8), ("uneventful", 0)])
+@pytest.mark.parametrize(("case", "planted"), [("eventful", 11), ("uneventful", 0)])
 def test_the_demo_finds_what_was_planted_and_nothing_else(case: str, planted: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from pipeline.cli import main; main()", "demo", case, "--json"],
