@@ -240,7 +240,7 @@ def test_development_records_are_judged_well_and_better_than_by_the_baselines() 
 
 @pytest.mark.slow
 def test_two_hundred_true_alarms_of_the_development_set_are_never_suppressed() -> None:
-    made = records(DEVELOPMENT, 200, true=True, seed=77)
+    made = records(DEVELOPMENT, 200, true=True)
     kept = [challenge.judge(record) for record in made]
     missed = [(r.name, r.kind, v.reason) for r, v in zip(made, kept, strict=True) if not v.true]
     assert len(missed) <= 4, missed  # sensitivity >= 0.98
