@@ -84,11 +84,12 @@ def _line(image: Array, at: tuple[int, int], parts: tuple[str, str, str], style:
     x, y = at
     for text, colour in zip(parts, ((255, 255, 255), style.colour, (255, 255, 255)), strict=True):
         if text:
-            _put(image, text, (x, y), colour, style, tall)
+            put(image, text, (x, y), colour, style, tall)
             x += _width(text, style, tall)
 
 
-def _put(image: Array, text: str, at: tuple[int, int], colour: tuple[int, int, int], style: Style, tall: int) -> None:
+def put(image: Array, text: str, at: tuple[int, int], colour: tuple[int, int, int], style: Style, tall: int) -> None:
+    """Draw a text into the picture, its left end and the top of its tallest letter at ``at``, ``tall`` pixels high."""
     edge = 1 if style.outline else 0
     if style.font in HERSHEY:
         font, size = HERSHEY[style.font], tall / 30
@@ -145,3 +146,11 @@ def ground(random: np.random.Generator, scene: Array | None = None) -> Array:
     mask = np.zeros((height, width), np.uint8)
     cv2.circle(mask, (width // 2, height // 2), round(0.42 * width), 1, -1)
     return scene * mask[:, :, None] if kind < 3 else (scene * 0.4).astype(np.uint8)
+
+
+def pressed(image: Array, random: np.random.Generator) -> Array:
+    """The picture, (h, w, 3) uint8 RGB; half of the pictures go through JPEG of quality 60 to 95 first."""
+    if random.random() >= 0.5:
+        return image
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(60, 95))]
+    return cv2.imdecode(cv2.imencode(".jpg", image[:, :, ::-1], quality)[1], cv2.IMREAD_COLOR)[:, :, ::-1]

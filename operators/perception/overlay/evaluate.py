@@ -12,6 +12,7 @@ import csv
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -42,6 +43,11 @@ class Frame:
     labels: dict[Kind, float]
     """What the picture shows, for the numbers that ``labels.csv`` has."""
     path: Path
+
+    @property
+    def time(self) -> int:
+        """Event time in its operation, ns."""
+        return self.number * 1_000_000_000 // FRAMES_PER_SECOND
 
 
 @dataclasses.dataclass
@@ -90,22 +96,15 @@ def picture(frame: Frame) -> Array:
 def stream(chosen: list[Frame]) -> Iterator[Message[VideoFrame]]:
     """The frames of one operation as a recorded stream, each at its own time."""
     for frame in chosen:
-        time = frame.number * 1_000_000_000 // FRAMES_PER_SECOND
-        yield Message("scope.video", time, frame.number, from_rgb(picture(frame)), "recorded")
+        yield Message("scope.video", frame.time, frame.number, from_rgb(picture(frame)), "recorded")
 
 
-def score(chosen: list[Frame], said: list[Message[object]]) -> tuple[Score, list[str]]:
-    """Compare what an operator said about one operation's frames with the labels; also a line for each fault."""
-    values: dict[tuple[int, Kind], float] = {}
-    for message in said:
-        if isinstance(message.payload, Numeric) and message.payload.channel in CHANNELS:
-            number = message.time * FRAMES_PER_SECOND // 1_000_000_000
-            values[number, CHANNELS[message.payload.channel]] = message.payload.value
+def judge(chosen: list[Frame], values: dict[tuple[int, Kind], float]) -> tuple[Score, list[str]]:
+    """Compare what was read, by frame index and quantity, with the labels; also a line for each fault."""
     total, faults = Score(), []
     for frame in chosen:
-        number = frame.number * 1_000_000_000 // FRAMES_PER_SECOND * FRAMES_PER_SECOND // 1_000_000_000
         for kind in CHANNELS.values():
-            value, true = values.get((number, kind)), frame.labels.get(kind)
+            value, true = values.get((frame.index, kind)), frame.labels.get(kind)
             if true is not None:
                 what = "missed" if value is None else "right" if value == true else "wrong"
             elif value is None:
@@ -118,7 +117,16 @@ def score(chosen: list[Frame], said: list[Message[object]]) -> tuple[Score, list
     return total, faults
 
 
-def measure(shared: Path, operations: tuple[str, ...] = (), **options: object) -> dict[str, tuple[Score, list[str]]]:
+def values_of(said: list[Message[Any]], chosen: list[Frame]) -> dict[tuple[int, Kind], float]:
+    """What an operator said about the frames, by frame index and quantity."""
+    index = {frame.time: frame.index for frame in chosen}
+    return {
+        (index[message.time], CHANNELS[message.payload.channel]): message.payload.value
+        for message in said if isinstance(message.payload, Numeric) and message.payload.channel in CHANNELS
+    }  # fmt: skip
+
+
+def measure(shared: Path, operations: tuple[str, ...] = (), **options: Any) -> dict[str, tuple[Score, list[str]]]:
     """Score of each operation, each with an operator of its own that begins knowing nothing."""
     from operators.perception.overlay.operator import Overlay
 
@@ -126,6 +134,6 @@ def measure(shared: Path, operations: tuple[str, ...] = (), **options: object) -
     for frame in frames(shared):
         groups.setdefault(frame.operation, []).append(frame)
     return {
-        operation: score(chosen, run_operator(Overlay(name="overlay", **options), stream(chosen)))
+        operation: judge(chosen, values_of(run_operator(Overlay(name="overlay", **options), stream(chosen)), chosen))
         for operation, chosen in groups.items() if not operations or operation in operations
     }  # fmt: skip

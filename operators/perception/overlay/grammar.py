@@ -54,8 +54,8 @@ LONGEST = 48
 
 _MMHG = re.compile(r"mm[\s.]?[HhWN]{1,2}[gq9]")
 _PER_MINUTE = re.compile(r"(?:[lI1|L!i]\s?|\s)[/|]\s?m[il1]n")
-"""The letter before the slash belongs to the unit, whatever it was taken for: ``21/min`` is 2 l/min, never 21. Where
-a space stands before the slash the letter was lost."""
+"""The letter before the slash belongs to the unit, whatever it was taken for: ``21/min`` is 2 l/min before it is 21.
+Where a space stands before the slash the letter was lost."""
 _NUMBER = re.compile(r"(?<![\d.,])(\d{1,2})(?:[.,](\d))?$")
 _WORDS = re.compile(r"[^a-z0-9]+")
 
@@ -116,7 +116,9 @@ def number_before_unit(line: str, kind: Kind) -> Parsed | None:
     if unit is None:
         return None
     before = line[: unit.start()].rstrip()
-    doubt: Literal["", "unit", "gap"] = "unit" if unit.group()[0].isspace() else ""
+    # Without a space before the unit "21/min" may be 2 l/min, or 21 l/min with both strokes taken for one.
+    close = kind == "gas_flow" and (unit.group()[0].isspace() or line[: unit.start()] == before)
+    doubt: Literal["", "unit", "gap"] = "unit" if close else ""
     if kind == "gas_flow" and before.endswith((".", ",")):  # "0 l/min" taken for "0.l/min"
         before, doubt = before[:-1].rstrip(), "unit"
     found = _NUMBER.search(before)
@@ -131,7 +133,9 @@ def number_before_unit(line: str, kind: Kind) -> Parsed | None:
         text, start, doubt = f"{left.group(1)}.{text}", left.start(), "gap"
     elif re.search(r"[\d.,]\s*$", before[:start]):
         return None
-    return Parsed(text, start, found.end(), doubt)
+    # All labels end in "pressure" or "flow": any other letter there may be a digit that was taken for one.
+    head = before[:start].rstrip(" :")
+    return Parsed(text, start, found.end(), doubt) if not head or head[-1] in "eEwW" else None
 
 
 def number_alone(line: str) -> str | None:

@@ -22,7 +22,7 @@ from pipeline.message import Array
 HALF = 640
 """Longest side of the first, cheap search."""
 SURE = 0.8
-"""Score that a message's text must reach."""
+"""Mean score that a message's text must reach."""
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels of the picture."""
@@ -102,14 +102,14 @@ def assemble(luma: Array, found: list[Found]) -> tuple[Layout, list[Seen]]:
             field.template = strokes(cut(luma, field.label))
             layout.fields.append(field)
         message = grammar.message_of(one.text.text)
-        if message is not None and one.text.score >= SURE:
-            seen.append(Seen(message, one.text.score, one.box))
+        if message is not None and one.text.mean >= SURE:
+            seen.append(Seen(message, one.text.mean, one.box))
             layout.spots.append(Spot(grow(one.box, 0.2, width, height)))
         elif grammar.squeeze(one.text.text) == "gas":
             beside = _beside(one.box, found)
             state = grammar.message_of(f"Gas {beside[0].text.text}") if beside else None
-            if state is not None and beside[0].text.score >= SURE:
-                seen.append(Seen(state, beside[0].text.score, beside[0].box))
+            if state is not None and beside[0].text.mean >= SURE:
+                seen.append(Seen(state, beside[0].text.mean, beside[0].box))
                 layout.spots.append(Spot(grow(beside[0].box, 0.2, width, height), "Gas "))
     layout.fields.sort(key=lambda field: field.kind)
     strip = message_line(layout)

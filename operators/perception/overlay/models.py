@@ -43,6 +43,11 @@ class Text(NamedTuple):
         """Probability of the least certain character; 0 for no text."""
         return min(self.scores, default=0.0)
 
+    @property
+    def mean(self) -> float:
+        """Mean probability of the characters: for words, which one doubtful letter does not change; 0 for no text."""
+        return sum(self.scores) / len(self.scores) if self.scores else 0.0
+
 
 class Found(NamedTuple):
     """A line of text in a picture: ``box`` is x, y, width, height in pixels of that picture."""

@@ -15,7 +15,7 @@ from operators.perception.overlay.grammar import MESSAGES, QUANTITIES, Kind, Mes
 from operators.perception.overlay.layout import Box, Layout, Seen, cut
 from operators.perception.overlay.reader import Memory, Reading, read, read_spot
 from operators.perception.overlay.screen import Screen, from_state, readable
-from operators.perception.overlay.strokes import strokes
+from operators.perception.overlay.strokes import brightest, strokes
 from operators.perception.overlay.watch import Watch
 from operators.rules import NOT_WATCHED, RuleOperator, figure, seconds
 from operators.video.colour import luma
@@ -143,7 +143,7 @@ class Overlay(RuleOperator):
         if not readable(frame):
             return None
         screen.next_reading = message.time + ns(self.config.period_seconds)
-        return list(self._look(message, screen, np.ascontiguousarray(luma(frame))))
+        return list(self._look(message, screen, brightest(frame)))
 
     def finish(self) -> Outputs:
         said = []
@@ -161,7 +161,8 @@ class Overlay(RuleOperator):
         else:
             seen = self._find(message.time, screen, picture)
             values = self._values(screen, picture)
-            seen += self._spots(screen, picture)
+            # Messages are white: in luma they stand out from red tissue, whose red alone is nearly as bright.
+            seen += self._spots(screen, np.ascontiguousarray(luma(message.payload)))
         yield from self._presence(message, screen, bool(values))
         for kind, value in values.items():
             yield from self._told(message, kind, value)

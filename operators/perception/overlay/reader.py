@@ -56,11 +56,12 @@ class Memory:
     """How often this value was read one after another."""
 
 
-def read(luma: Array, field: Field, reader: Reader, memory: Memory) -> Reading | None:
+def read(bright: Array, field: Field, reader: Reader, memory: Memory) -> Reading | None:
     """The field's value in a picture, (h, w) uint8; None where it cannot be read for certain."""
-    line = cut(luma, field.line)
+    line = cut(bright, field.line)
     raised = strokes(line, field.height)
-    if min(line.shape) < 6 or float(raised.max()) < FAINT or not _labelled(luma, field):
+    there = min(line.shape) >= 6 and float(raised.max(initial=0)) >= FAINT
+    if not there or not (_labelled(bright, field, level=False) or _labelled(bright, field, level=True)):
         memory.mask, memory.reading, memory.times = None, None, 0
         return None
     mask = ink(raised)
@@ -68,7 +69,10 @@ def read(luma: Array, field: Field, reader: Reader, memory: Memory) -> Reading |
         return memory.reading._replace(reused=True)
     inked = np.flatnonzero(mask.any(axis=0))
     end = int(inked[-1]) + field.height // 2 if len(inked) else 0  # the room that is empty need not be read
-    reading = _twice(line[:, :end], raised[:, :end], field, reader)
+    line, first = line[:, :end], reader.read(line[:, :end])
+    reading = _twice(line, raised[:, :end], first, field, reader)
+    if reading is None and first.text:
+        reading = _twice(line, strokes(line, field.height, level=True), first, field, reader)
     same = reading is not None and memory.reading is not None and memory.reading.value == reading.value
     memory.mask, memory.times, memory.reading = mask, memory.times + 1 if same else 1, reading
     return reading
@@ -83,14 +87,16 @@ def read_spot(luma: Array, spot: Spot, reader: Reader) -> tuple[grammar.MessageK
         return None
     text = reader.read(crop)
     kind = grammar.message_of(spot.before + text.text)
-    return None if kind is None else (kind, text.score)
+    return None if kind is None else (kind, text.mean)
 
 
 # ---------------------------------------------------------------------------------------- private
 
 
-def _labelled(luma: Array, field: Field) -> bool:
-    return field.template is None or alike(strokes(cut(luma, field.label)), field.template) >= SAME_LABEL
+def _labelled(bright: Array, field: Field, *, level: bool) -> bool:
+    if field.template is None:
+        return True
+    return alike(strokes(cut(bright, field.label), level=level), field.template) >= SAME_LABEL
 
 
 def _unchanged(mask: Array, memory: Memory) -> bool:
@@ -98,8 +104,7 @@ def _unchanged(mask: Array, memory: Memory) -> bool:
     return before is not None and before.shape == mask.shape and int(np.count_nonzero(before != mask)) <= SAME_INK
 
 
-def _twice(line: Array, raised: Array, field: Field, reader: Reader) -> Reading | None:
-    first = reader.read(line)
+def _twice(line: Array, raised: Array, first: Text, field: Field, reader: Reader) -> Reading | None:
     found = _parse(first, field)
     if found is None or grammar.value_of(found.text, field.kind) is None:
         return None
@@ -109,10 +114,10 @@ def _twice(line: Array, raised: Array, field: Field, reader: Reader) -> Reading 
     if fits is False or (found.doubt and not (fits and _settled(found, first, raised, start, field))):
         return None
     second = reader.read(_alone(line, raised, start, end))
-    if found.doubt == "gap":
-        agree = second.text.replace(" ", "") in (number, number.replace(".", ""))
-    else:
-        agree = grammar.number_alone(second.text) == number
+    agree, digits = grammar.number_alone(second.text) == number, number.replace(".", "")
+    if not agree and fits and "." in number and second.text.replace(" ", "") in (number, digits):
+        # The second reading lost the point; the ink must then say that without it the digits stand too far apart.
+        agree = found.doubt == "gap" or spacing(digits, ink(raised[:, start:end]), field.height) is False
     if agree and min(sure, second.score) >= UNSURE:
         best = max(sure, second.score)
         # A point that was lost leaves two digits: only their distance can then tell.

@@ -1,4 +1,8 @@
-"""Strokes of letters without any model: what is brighter than all around it, and how far digits stand apart."""
+"""Strokes of letters without any model: what is brighter than all around it, and how far digits stand apart.
+
+Brightness is that of a pixel's brightest primary, not its luma: overlays write in pure colours, and pure green is
+darker in luma than grey skin, but as bright in its green as white.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +11,55 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipeline.message import Array
+from operators.video.colour import chroma, luma, matrix_of, to_rgb_matrix
+from pipeline.message import Array, VideoFrame
 
 FAINT = 32.0
 """Grey levels that strokes must stand out by; less is no text."""
 SHARE = 0.45
 """Of the brightest strokes: what is at least so bright is ink."""
+GROUND = 1.6
+"""Side of the surroundings whose median is the ground, in line heights: letters fill less than half of it."""
 CLOSE, WIDE = 1.10, 1.00
 """Centres of neighbouring digits stand at most ``CLOSE`` text heights apart without a point between them, and at least
 ``WIDE`` with one. Advance widths of DejaVu, Arial, Hershey and condensed and bold forms of them: 0.78 to 0.95 of a
 digit's height, and 1.16 to 1.65 with a point."""
 
 
-def strokes(luma: Array, height: int | None = None) -> Array:
+def brightest(frame: VideoFrame) -> Array:
+    """(h, w) uint8: the largest of red, green and blue of each pixel, 0..255 whatever the picture's range."""
+    if frame.format == "gray":
+        return np.ascontiguousarray(luma(frame))
+    if frame.format == "rgb24":
+        image = frame.planes[0]
+        return np.ascontiguousarray(np.maximum(np.maximum(image[:, :, 0], image[:, :, 1]), image[:, :, 2]))
+    bright = np.ascontiguousarray(luma(frame))
+    cb, cr = (np.ascontiguousarray(plane).astype(np.float32) - 128 for plane in chroma(frame))
+    matrix = to_rgb_matrix(matrix_of(frame.height), frame.full_range)
+    # Each primary is luma and its share of both colours: the largest share is added, at the colours' own resolution.
+    shares = [cb * np.float32(matrix[primary, 1]) + cr * np.float32(matrix[primary, 2]) for primary in range(3)]
+    most = np.rint(np.maximum(np.maximum(shares[0], shares[1]), shares[2])).astype(np.int16)
+    most = cv2.resize(most, (most.shape[1] * 2, most.shape[0] * 2), interpolation=cv2.INTER_NEAREST)
+    return cv2.add(bright, most[: frame.height, : frame.width], dtype=cv2.CV_8U)
+
+
+def strokes(bright: Array, height: int | None = None, *, level: bool = False) -> Array:
     """(h, w) float32: by how many grey levels each pixel is brighter than what is wider than a stroke.
 
-    A white top-hat (Serra 1982) with a square of a third of the line's height. ``height`` is that of the line, the
-    crop's own if not given.
+    A white top-hat (Serra 1982) with a square of a third of the line's height, which is that of the crop if not given.
+    With ``level``, no more than the pixel is above the median of its surroundings: between letters with a dark outline
+    a bright even ground is narrow, too, but no brighter than elsewhere. On a busy ground the median says less.
     """
-    if min(luma.shape) < 3:
-        return np.zeros(luma.shape, np.float32)
-    size = max(3, round(0.35 * (height or luma.shape[0])) | 1)
+    if min(bright.shape) < 3:
+        return np.zeros(bright.shape, np.float32)
+    bright, high = np.ascontiguousarray(bright), height or bright.shape[0]
+    size = max(3, round(0.35 * high) | 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (size, size))
-    return cv2.morphologyEx(np.ascontiguousarray(luma), cv2.MORPH_TOPHAT, kernel).astype(np.float32)
+    raised = cv2.morphologyEx(bright, cv2.MORPH_TOPHAT, kernel)
+    if level:
+        ground = cv2.medianBlur(bright, min(max(5, round(GROUND * high) | 1), 255))
+        raised = cv2.min(raised, cv2.subtract(bright, ground))
+    return raised.astype(np.float32)
 
 
 def ink(raised: Array) -> Array:

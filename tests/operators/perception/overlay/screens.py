@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from operators.perception.overlay.drawn import Style, draw
+from operators.perception.overlay.drawn import Style, draw, put
 from operators.theatre.case import Case
 from operators.theatre.renderer import Renderer
 from operators.video.colour import from_rgb
@@ -45,3 +45,15 @@ def pictures(
     for pressure, text in zip(pressures, texts, strict=True):
         drawn.append(draw(ground, style, pressure, None if pressure is None else flow, text))
     return drawn
+
+
+def number(text: str, font: str) -> Array:
+    """(40, w) uint8: a text drawn in white on black with letters about 22 pixels high, with room around it."""
+    style = Style(font=font, tall=30, colour=(255, 255, 255), outline=False, corner=(0.05, 0.3), words=("", text),
+                  size=(400, 120))  # fmt: skip
+    image = np.zeros((120, 400, 3), np.uint8)
+    put(image, text, (20, 40), (255, 255, 255), style, 30)
+    inked = np.flatnonzero((image.max(axis=2) > 20).any(axis=0))
+    rows = np.flatnonzero((image.max(axis=2) > 20).any(axis=1))
+    middle = int(rows[0] + rows[-1]) // 2
+    return image[middle - 20 : middle + 20, inked[0] - 6 : inked[-1] + 7, 0]

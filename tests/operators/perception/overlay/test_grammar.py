@@ -48,11 +48,12 @@ def test_no_text_is_a_value_that_no_device_shows(text: str, kind: grammar.Kind) 
 @pytest.mark.parametrize(
     ("line", "text", "doubt"),
     [
-        ("ow 21/min", "2", ""),  # the 1 is the unit's l
+        ("ow 21/min", "2", "unit"),  # the 1 is the unit's l, or holds it
         ("ow 0.l/min", "0", "unit"),
         ("ow 13.4 /min", "13.4", "unit"),
         ("ow 4 8 l/min", "4.8", "gap"),
         ("ow 12,5 l/min", "12.5", ""),
+        ("ow 2 1/min", "2", ""),
     ],
 )
 def test_letters_of_the_unit_are_never_digits_of_the_number(line: str, text: str, doubt: str) -> None:
@@ -74,6 +75,7 @@ def test_letters_of_the_unit_are_never_digits_of_the_number(line: str, text: str
         "",
         "l/min",
         "4..8 l/min",
+        "rel 6 mmHg",
     ],
 )
 def test_what_could_mean_two_things_is_refused_or_doubted(line: str) -> None:
