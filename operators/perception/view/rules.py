@@ -4,8 +4,9 @@
 3. At least half of what is lit is of a warm hue: inside the body; else outside.
 
 They know neither trocar nor covered lens. Smoke has a rule of its own (little colour, and the darkest of the three
-colours nearly as bright as the brightest), and so has a colour fault (green all over, or no colour at all). All limits
-are round numbers written down before anything was measured with them, and not moved since.
+colours nearly as bright as the brightest), and so has a colour fault (green all over, or no colour at all). The limits
+of the three rules are round numbers, written down after a look at the real frames but before any was measured, and not
+moved since. The rules for smoke and colour were composed after a table of the measures of those frames had been read.
 """
 
 from __future__ import annotations
