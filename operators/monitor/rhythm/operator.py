@@ -45,15 +45,20 @@ MOST = 16
 
 WORDS: tuple[tuple[str, Kind], ...] = (
     (r"asyst", "asystole"), (r"brady", "extreme_bradycardia"),
-    (r"fib|flutter|\bvf", "ventricular_fibrillation"), (r"ventricular[ _-]?tach|v[ -]?tach|\bvt\b",
-    "ventricular_tachycardia"), (r"tachy", "extreme_tachycardia"),
+    (r"fib\b|fibrill|flutter|\bvf\b", "ventricular_fibrillation"),
+    (r"ventricular[ _-]?tach|v[ -]?tach|\bvt\b", "ventricular_tachycardia"), (r"tachy", "extreme_tachycardia"),
 )  # fmt: skip
 """How monitors call their alarms; the first that matches holds."""
 
 
 def kind_of(event: Event) -> Kind | None:
-    """Which of the five alarms an event is; None for every other."""
-    words = f"{event.kind} {event.text}".lower()
+    """Which of the five alarms an event is; None for every other.
+
+    Only an event that calls itself an alarm or alert, or by an arrhythmia's name, is one: a phase or a note of the case
+    that mentions one is not.
+    """
+    own = event.kind.lower()
+    words = own if not re.search(r"alarm|alert", own) else f"{own} {event.text.lower()}"
     if "atrial" in words:
         return None
     return next((kind for pattern, kind in WORDS if re.search(pattern, words)), None)

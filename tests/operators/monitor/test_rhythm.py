@@ -224,6 +224,13 @@ def test_monitors_names_are_understood(text: str, kind: str | None) -> None:
     assert kind_of(Event("alarm", text)) == kind
 
 
+def test_a_note_that_mentions_an_arrhythmia_is_no_alarm() -> None:
+    assert kind_of(Event("phase", "asystole considered")) is None
+    assert kind_of(Event("note", "history of v-fib")) is None
+    assert kind_of(Event("alarm", "liver fibrosis")) is None
+    assert kind_of(Event("asystole")) == "asystole"
+
+
 # ----------------------------------------------------------------------------------------- sets of records
 
 
