@@ -46,8 +46,13 @@ class Reader(Protocol):
         """All streams, in name order."""
         ...
 
-    def messages(self, start: int | None = None, end: int | None = None) -> Iterator[Message[object]]:
-        """Messages with ``start <= time < end`` in the order of ``Message.order``. May be called again."""
+    def messages(
+        self, start: int | None = None, end: int | None = None, *, streams: tuple[str, ...] = ("*",)
+    ) -> Iterator[Message[object]]:
+        """Messages with ``start <= time < end`` in the order of ``Message.order``. May be called again.
+
+        ``streams`` are shell patterns over stream names: what is not asked for is neither decoded nor rendered.
+        """
         ...
 
     def close(self) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import glob
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.drivers import Fed, SourceStep
 from pipeline.engine import Engine, RunOptions
 from pipeline.errors import RecordingError, VigilError
 from pipeline.graph import Graph, Node
-from pipeline.message import NANOSECONDS, Message
+from pipeline.message import NANOSECONDS, PAYLOADS, Message
 from pipeline.reader import Reader
 from pipeline.time import stamp
 
@@ -54,26 +55,39 @@ class Router:
     PORTS = ("video", "waveforms", "numerics", "events")
 
     def __init__(self, graph: Graph) -> None:
-        self.sources = graph.sources()
+        self.graph, self.sources = graph, graph.sources()
         self.routes: dict[str, tuple[str, str] | None] = {}
 
-    def route(self, message: Message[Any]) -> tuple[str, str] | None:
-        """Name of the source and of the stream for ``message``; None where nothing takes it."""
+    def route(self, stream: str, payload: type) -> tuple[str, str] | None:
+        """Name of the source and of the stream by which ``stream`` enters; None where nothing takes it."""
         try:
-            return self.routes[message.stream]
+            return self.routes[stream]
         except KeyError:
-            route = self.routes[message.stream] = self._find(message)
+            route = self.routes[stream] = self._find(stream, payload)
             return route
 
-    def _find(self, message: Message[Any]) -> tuple[str, str] | None:
-        head, slash, channel = message.stream.partition("/")
+    def taken(self, reader: Reader, heard: Collection[tuple[str, str]]) -> tuple[str, ...]:
+        """Patterns of the streams that something takes: those that enter by an output that leads on or is in
+        ``heard`` (node, port). The others need not be read."""
+        leading = {(c.source, c.output) for node in self.sources for c in self.graph.out_of(node.name)} | set(heard)
+        found = []
+        for info in reader.streams():
+            way = self.route(info.stream, PAYLOADS[info.payload]) if info.payload in PAYLOADS else None
+            if way is not None and (way[0], way[1].partition("/")[0].rpartition(".")[2]) in leading:
+                found.append(glob.escape(info.stream))
+            else:
+                self.routes[info.stream] = None
+        return tuple(found)
+
+    def _find(self, stream: str, payload: type) -> tuple[str, str] | None:
+        head, slash, channel = stream.partition("/")
         recorded_node, _, port = head.rpartition(".")
         for node in self.sources:
-            if node.name == recorded_node and _gives(node, port, message):
-                return node.name, message.stream
+            if node.name == recorded_node and _gives(node, port, payload):
+                return node.name, stream
         if port in self.PORTS:
             for node in self.sources:
-                if _gives(node, port, message):
+                if _gives(node, port, payload):
                     return node.name, f"{node.name}.{port}{slash}{channel}"
         return None
 
@@ -82,9 +96,9 @@ class Router:
         return tuple(sorted(stream for stream, route in self.routes.items() if route is None))
 
 
-def _gives(node: Node, port: str, message: Message[Any]) -> bool:
+def _gives(node: Node, port: str, payload: type) -> bool:
     output = node.operator.outputs.get(port)
-    return output is not None and (Any in output.types or isinstance(message.payload, output.types))
+    return output is not None and (Any in output.types or issubclass(payload, output.types))
 
 
 class Replay:
@@ -149,8 +163,9 @@ class Replay:
 
     def _feed(self, steps: dict[str, SourceStep]) -> Iterator[Fed]:
         route = self.router.route
-        for message in self.reader.messages(self.start, self.end):
-            way = route(message)
+        streams = self.router.taken(self.reader, self.engine.listeners)
+        for message in self.reader.messages(self.start, self.end, streams=streams):
+            way = route(message.stream, type(message.payload))
             if way is None:
                 continue
             node, stream = way

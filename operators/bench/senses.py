@@ -156,9 +156,11 @@ class Small:
         self.path, self.origin, self.warnings = reader.path, reader.origin, reader.warnings
         self.streams, self.close = reader.streams, reader.close
 
-    def messages(self, start: int | None = None, end: int | None = None) -> Iterator[Message[Any]]:
+    def messages(
+        self, start: int | None = None, end: int | None = None, *, streams: tuple[str, ...] = ("*",)
+    ) -> Iterator[Message[Any]]:
         slot = None
-        for message in self.reader.messages(start, end):
+        for message in self.reader.messages(start, end, streams=streams):
             if message.time * RATE // NANOSECONDS == slot:
                 continue
             slot = message.time * RATE // NANOSECONDS

@@ -204,9 +204,11 @@ class TrackReader:
         """All streams, in name order; streams without a message are left out."""
         return [track.info() for track in sorted(self.tracks, key=lambda track: track.stream) if len(track.times)]
 
-    def messages(self, start: int | None = None, end: int | None = None) -> Iterator[Message[Any]]:
+    def messages(
+        self, start: int | None = None, end: int | None = None, *, streams: tuple[str, ...] = ("*",)
+    ) -> Iterator[Message[Any]]:
         """Messages with ``start <= time < end`` in the total order. May be called again."""
-        return merged(self.tracks, start, end, self.origin)
+        return merged([track for track in self.tracks if wanted(track.stream, streams)], start, end, self.origin)
 
     def close(self) -> None:
         """Forget the tracks."""

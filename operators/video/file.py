@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import datetime
+import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,12 @@ class VideoReader:
             duration = times[-1] + round(NANOSECONDS / self._rate if self._rate else 0) if times else 0
         return [StreamInfo(STREAM, "VideoFrame", count, self.start, self.start + duration, rate=self._rate)]
 
-    def messages(self, start: int | None = None, end: int | None = None) -> Iterator[Message[VideoFrame]]:
+    def messages(
+        self, start: int | None = None, end: int | None = None, *, streams: tuple[str, ...] = ("*",)
+    ) -> Iterator[Message[VideoFrame]]:
         """The pictures with ``start <= time < end``. A late ``start`` seeks to the key frame before it."""
+        if not any(fnmatch.fnmatchcase(STREAM, pattern) for pattern in streams):
+            return
         container, stream = self._open()
         tally, line = Tally(), Timeline()
         repaired = 0

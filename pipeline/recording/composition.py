@@ -68,12 +68,16 @@ class Composition:
                 found.append(msgspec.structs.replace(info, start=info.start + shift, end=end, count=count))
         return sorted(found, key=lambda info: info.stream)
 
-    def messages(self, start: int | None = None, end: int | None = None) -> Iterator[Message[Any]]:
+    def messages(
+        self, start: int | None = None, end: int | None = None, *, streams: tuple[str, ...] = ("*",)
+    ) -> Iterator[Message[Any]]:
         """All messages in the total order; see ``Reader.messages``."""
-        tracks = [self._track(index, start, end) for index in range(len(self.readers))]
+        tracks = [self._track(index, start, end, streams) for index in range(len(self.readers))]
         return heapq.merge(*tracks, key=lambda message: message.order)
 
-    def _track(self, index: int, start: int | None, end: int | None) -> Iterator[Message[Any]]:
+    def _track(
+        self, index: int, start: int | None, end: int | None, streams: tuple[str, ...]
+    ) -> Iterator[Message[Any]]:
         reader, span = self.readers[index], self._spans[index]
         again = self._repeats(index)
         if again:
@@ -88,7 +92,7 @@ class Composition:
             if number and start is not None and begin + span <= start:
                 continue
             interval = (None if moment is None else moment - moved for moment in (start, end))
-            for message in reader.messages(*interval):
+            for message in reader.messages(*interval, streams=streams):
                 sequence = message.sequence + number * counts[message.stream]
                 yield Message(message.stream, message.time + moved, sequence, message.payload, self.origin)
 

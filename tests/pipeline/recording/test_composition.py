@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ class Tape:
             return []
         return [StreamInfo(self.stream, "Numeric", len(self.times), self.times[0], self.times[-1] + self.step)]
 
-    def messages(self, start: int | None = None, end: int | None = None):  # type: ignore[no-untyped-def]
+    def messages(self, start=None, end=None, *, streams=("*",)):  # type: ignore[no-untyped-def]
+        if not any(fnmatch.fnmatchcase(self.stream, pattern) for pattern in streams):
+            return
         for sequence, time in enumerate(self.times):
             if (start is None or time >= start) and (end is None or time < end):
                 yield Message(self.stream, time, sequence, Numeric(self.path.stem, "", "1", float(sequence)))
@@ -71,6 +74,11 @@ def test_an_interval_is_that_part_of_the_whole(repeat: bool, bounds: tuple[int, 
     start, end = sorted(bounds)
     whole = [m for m in long_and_short(repeat=repeat).messages() if start <= m.time < end]
     assert list(long_and_short(repeat=repeat).messages(start, end)) == whole
+
+
+def test_what_is_not_asked_for_is_not_read() -> None:
+    found = long_and_short(repeat=True).messages(streams=("numerics/mon*",))
+    assert {message.stream for message in found} == {"numerics/monitor"}
 
 
 def test_what_cannot_be_composed_is_refused_by_name() -> None:
