@@ -56,8 +56,8 @@ def python() -> Check:
 def packages() -> Iterator[Check]:
     """What the optional parts need."""
     extras = {
-        "gpu": ("torch", "tensorrt", "pycuda"), "hl7": ("hl7",), "vlm": ("torch", "transformers"),
-        "tracing": ("opentelemetry.sdk",),
+        "gpu": ("torch", "tensorrt", "pycuda"), "hl7": ("hl7",), "models": ("torch", "onnxruntime", "rapidocr"),
+        "vlm": ("torch", "transformers"), "tracing": ("opentelemetry.sdk",),
     }  # fmt: skip
     for extra, modules in extras.items():
         missing = [module for module in modules if not _importable(module)]

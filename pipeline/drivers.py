@@ -61,9 +61,9 @@ class SourceStep(Step):
         hop = Hop(self.name, entered, left)
         for message in batch:
             message.trace.append(hop)
-        self.note(batch, left)
-        self.metrics.processed += len(batch)
         self.emit(batch)
+        self.metrics.processed += len(batch)
+        self.note(batch, left)
 
     def note(self, batch: list[Message[Any]], now: int) -> None:
         """Freshness: which streams came, how many, and up to when."""
@@ -73,8 +73,12 @@ class SourceStep(Step):
         if len(batch) == 1:  # as live devices give them: spared the counting, which costs as much as a hop
             self.arrived(last, 1, now)
             return
+        newest = {message.stream: message for message in batch}
+        if len(newest) == 1:
+            self.arrived(last, len(batch), now)
+            return
         counts = Counter([message.stream for message in batch])
-        for message in {message.stream: message for message in batch}.values():
+        for message in newest.values():
             self.arrived(message, counts[message.stream], now)
 
     def arrived(self, newest: Message[Any], count: int, now: int) -> None:
@@ -378,8 +382,7 @@ class OfflineFeed:
             return []
         batch: list[Fed] = []
         try:
-            for fed in itertools.islice(self.messages, size):
-                batch.append(fed)
+            batch.extend(itertools.islice(self.messages, size))  # what came before an exception is in it
         except Exception as error:
             self.error = error
         return batch

@@ -317,30 +317,28 @@ class InlineStep(Step):
 
     def finish_batch(self, batch: Sequence[Message[Any]], answers: list[Message[Any]], entered: int) -> None:
         left = stamp()
-        spent, count = left - entered, len(batch)
-        metrics = self.metrics
-        metrics.processed += count
-        each_one = spent // count
-        metrics.process.observe(each_one, count)
-        self.batch = max(1, min(BATCH, QUANTUM // (each_one or 1)))
-        last = batch[-1]
+        count, last = len(batch), batch[-1]
+        each_one = (left - entered) // count
         if last.time > self.last_time:
             self.last_time = last.time
         if self.failures and self.retry_at is None:
             self.recovered(last.time)
-        if self.deadline is not None and each_one > self.deadline:
+        late = self.deadline is not None and each_one > self.deadline
+        if late:
             for message in batch:
                 self.abstain(message, "deadline", f"took {each_one / 1e6:.1f} ms")
-            return
-        if self.terminal:
-            trace = last.trace
-            if trace:
-                metrics.end_to_end.observe(left - trace[0].entered, count)
-        if answers and self.linked:
+        elif answers and self.linked:
             hop = Hop(self.name, entered, left)
             for answer in answers:
                 answer.trace.append(hop)
             self.emit(answers)
+        # Counted last: whoever waits for the answers does not wait for this.
+        metrics = self.metrics
+        metrics.processed += count
+        metrics.process.observe(each_one, count)
+        self.batch = max(1, min(BATCH, QUANTUM // (each_one or 1)))
+        if self.terminal and not late and last.trace:
+            metrics.end_to_end.observe(left - last.trace[0].entered, count)
 
     def flush(self, answers: list[Message[Any]], entered: int) -> list[Message[Any]]:
         """Hand on what there is, so that what a timer gives comes after it. Returns a new, empty list."""

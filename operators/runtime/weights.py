@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import VigilError
+from pipeline.message import Array
 
 if TYPE_CHECKING:
     import torch
@@ -41,15 +42,24 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     Raises:
         VigilError: where the file is missing, cut off, not safetensors, or does not say how it was made.
     """
+    return _read(path, "pt")
+
+
+def arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """``load`` as numpy arrays, for models of a few numbers that need no torch."""
+    return _read(path, "numpy")
+
+
+def _read(path: Path, framework: str) -> tuple[dict[str, Any], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise VigilError("there are no weights here", where=str(path))
     try:
-        with safe_open(str(path), framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(str(path), framework=framework) as file:  # type: ignore[no-untyped-call]
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise VigilError(f"is not a safetensors file: {error}", where=str(path)) from None
     missing = [name for name in PROVENANCE if not metadata.get(name)]
     if missing:

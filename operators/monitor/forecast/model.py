@@ -58,17 +58,17 @@ def load(path: Path = SHIPPED) -> Forecaster:
     Raises:
         VigilError: where it is missing, damaged, or made for other features.
     """
-    tensors, metadata = weights.load(path)
+    arrays, metadata = weights.arrays(path)
     count, wide = len(NAMES), len(NAMES) + len(GROUPS)
     shapes = {"mean": (count,), "spread": (count,), "w1": (HIDDEN, wide), "b1": (HIDDEN,),
               "w2": (len(HORIZONS), HIDDEN), "b2": (len(HORIZONS),)}  # fmt: skip
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = {name: array.shape for name, array in arrays.items()}
     if found != shapes:
         wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
         raise VigilError(f"does not fit the forecast: {', '.join(wrong)}", where=str(path))
     if metadata.get("features") != "; ".join(NAMES):
         raise VigilError("was made for other features", where=str(path), mend="fit it again: forecast.train")
-    arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     if not all(np.isfinite(array).all() for array in arrays.values()) or not (arrays["spread"] > 0).all():
         raise VigilError("holds values that are no numbers", where=str(path))
     return Forecaster(arrays, metadata, weights.digest(path))

@@ -18,6 +18,7 @@ import numpy as np
 from operators.perception.view import rules
 from operators.perception.view.features import NAMES, FloatArray, features
 from operators.perception.view.view import LEARNT, View, no_picture
+from operators.runtime import weights
 from pipeline.errors import VigilError
 from pipeline.message import VideoFrame
 
@@ -75,20 +76,14 @@ def load(path: Path = WEIGHTS) -> Model:
     """The model in a weights file, read once.
 
     Raises:
-        VigilError: where torch or safetensors are not installed, or the file is missing, damaged or for other measures.
+        VigilError: where the file is missing, damaged or for other measures.
     """
-    try:
-        from operators.runtime import weights
-
-        tensors, metadata = weights.load(path)
-    except ImportError as error:
-        mend = "install vigil[models], or use `model: rules`"
-        raise VigilError(f"the learnt view model needs {error.name}", where=str(path), mend=mend) from None
+    arrays, metadata = weights.arrays(path)
     shapes = {"mean": (22,), "scale": (22,), "view": (len(LEARNT), 23), "colour_fault": (1, 23)}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = {name: array.shape for name, array in arrays.items()}
     if found != shapes or metadata.get("measures") != " ".join(NAMES):
         raise VigilError("is not a view model for these measures", where=str(path), mend="make it with view.train")
-    return Model(**{name: tensor.double().numpy() for name, tensor in tensors.items()})
+    return Model(**{name: array.astype(np.float64) for name, array in arrays.items()})
 
 
 def sigmoid(value: float) -> float:

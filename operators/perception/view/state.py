@@ -249,7 +249,7 @@ class ViewState(RuleOperator):
         if ended is not None:
             watch.present, watch.gone, watch.onset, watch.suppressed_by = False, -1, -1, ""
         return self.say(
-            time, cause, code=f"view_{name}", subject=stream.partition("/")[2] or stream, present=ended is None,
+            time, cause, code=f"view_{name}", subject=stream, present=ended is None,
             priority=limits.priority, kind=kind, text=text, onset=onset, ended=ended, value=round(value, 4),
             limit=limits.enter, evidence=(Evidence(stream, onset, end, frame=frame),), suppressed_by=reason,
         )  # fmt: skip

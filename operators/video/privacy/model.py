@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from operators.perception.view.features import NAMES, FloatArray, features
+from operators.runtime import weights
 from pipeline.errors import VigilError
 from pipeline.message import VideoFrame
 
@@ -58,13 +59,10 @@ def load(path: Path = WEIGHTS) -> InBody:
     """The classifier in a weights file, read once.
 
     Raises:
-        ImportError: where torch or safetensors are not installed.
         VigilError: where the file is missing, damaged or for other measures.
     """
-    from operators.runtime import weights
-
-    tensors, metadata = weights.load(path)
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    arrays, metadata = weights.arrays(path)
+    found = {name: array.shape for name, array in arrays.items()}
     if found != SHAPES or metadata.get("measures") != " ".join(NAMES):
         raise VigilError("is not the guard's classifier", where=str(path), mend="make it with video.privacy.train")
-    return InBody(**{name: tensor.double().numpy() for name, tensor in tensors.items()})
+    return InBody(**{name: array.astype(np.float64) for name, array in arrays.items()})

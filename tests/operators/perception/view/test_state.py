@@ -109,8 +109,9 @@ def test_pictures_that_come_seldom_decide_at_once() -> None:
 def test_lasting_smoke_above_the_usual_is_told_once_and_ended() -> None:
     found = conditions(run_operator(ViewState(name="view"), film((inside, 30), (smoky, 30), (inside, 12))))
     assert [(c.code, c.present, c.suppressed_by, c.kind, c.priority, c.subject) for c in found] == [
-        ("view_smoke", True, "", "advisory", "info", "a"), ("view_smoke", False, "", "advisory", "info", "a"),
-    ]  # fmt: skip
+        ("view_smoke", True, "", "advisory", "info", "scope.video/a"),
+        ("view_smoke", False, "", "advisory", "info", "scope.video/a"),
+    ]
     assert found[0].onset == pytest.approx(30 * NANOSECONDS, abs=1.1 * NANOSECONDS)
     assert found[1].onset == found[0].onset
     assert found[1].ended == pytest.approx(60 * NANOSECONDS, abs=1.1 * NANOSECONDS)

@@ -33,12 +33,14 @@ def may_be_shown(i: int, frames: list[tuple[int, bool]], times: list[int], openi
         first -= 1
     if not frames[i][1] or i - first + 1 < opening or times[i] - times[first] < open_ms * MS:
         return False
+    if delay == 0 and delay_ms == 0:
+        return True
     for j in range(i + 1, len(frames)):
         if not frames[j][1] or not goes_on(j):
             return False
         if j - i >= delay and times[j] - times[i] >= delay_ms * MS:
             return True
-    return delay == 0 and delay_ms == 0
+    return False
 
 
 @given(FRAMES, st.integers(1, 6), st.integers(0, 400), st.integers(0, 6), st.integers(0, 400), st.integers(50, 1000))
