@@ -24,41 +24,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pydantic
-import yaml
 
 from pipeline import registry
+from pipeline.document import Table, parse, read
 from pipeline.errors import TopologyError, nearest
 from pipeline.graph import Graph, option_error
 from pipeline.operator import Operator
 
-MAXIMUM_BYTES = 1_000_000
-MAXIMUM_NODES = 20_000
 TOP = ("name", "description", "room", "operators")
 OPERATOR = ("use", "from", "with", "run")
 RUN = ("placement", "deadline_seconds")
 EDGE = ("output", "policy", "capacity")
 PLACEMENTS = ("inline", "thread", "process", "cuda")
-SCALARS = ("int", "float", "bool", "null", "timestamp")
-"""YAML's own words for values, beside plain text."""
 POLICIES = ("block", "latest", "drop_oldest")
-
-
-class Place(str):
-    """A YAML scalar that remembers its line, so that every error can name it."""
-
-    line: int = 0
-
-
-class Table(dict[str, Any]):
-    """A YAML mapping that remembers its line and those of its keys."""
-
-    line: int = 0
-    lines: dict[str, int]
 
 
 def load(path: Path | str, values: Mapping[str, str] | None = None) -> Graph:
@@ -72,19 +55,12 @@ def load(path: Path | str, values: Mapping[str, str] | None = None) -> Graph:
         TopologyError: for anything that is not a runnable topology; names file and line.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAXIMUM_BYTES + 1)
-    except OSError as error:
-        raise TopologyError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    return loads(content, str(path), values)
+    return loads(read(path, TopologyError), str(path), values)
 
 
 def loads(content: bytes | str, where: str = "<topology>", values: Mapping[str, str] | None = None) -> Graph:
     """``load`` from text; ``where`` is what errors call it."""
-    if len(content) > MAXIMUM_BYTES:
-        raise TopologyError(f"is larger than {MAXIMUM_BYTES:,} bytes", where=where)
-    graph = _Builder(where, values or {}).build(_parse(content, where))
+    graph = _Builder(where, values or {}).build(parse(content, where, TopologyError))
     graph.check()
     return graph
 
@@ -209,53 +185,6 @@ class _Builder:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
-
-
-def _parse(content: bytes | str, where: str) -> Any:
-    try:
-        node = yaml.compose(content, Loader=yaml.SafeLoader)  # composes nodes only: nothing is constructed
-        return None if node is None else _convert(node, where, _count(where))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "is not YAML"
-        raise TopologyError(str(problem), where=f"{where}:{mark.line + 1}" if mark else where) from None
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        reason = "is nested too deeply" if isinstance(error, RecursionError) else f"is not readable text: {error}"
-        raise TopologyError(reason, where=where) from None
-
-
-def _count(where: str) -> Iterator[None]:
-    # Aliases make a small file unfold into a huge one; a budget of nodes stops that.
-    for _ in range(MAXIMUM_NODES):
-        yield
-    raise TopologyError(f"unfolds into more than {MAXIMUM_NODES:,} values", where=where)
-
-
-def _convert(node: yaml.Node, where: str, budget: Iterator[None]) -> Any:
-    next(budget)
-    line = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        table = Table()
-        table.line, table.lines = line, {}
-        for key_node, value_node in node.value:
-            key = _convert(key_node, where, budget)
-            if not isinstance(key, str | int | float):
-                raise TopologyError("a key must be a word", where=f"{where}:{line}")
-            key = str(key)
-            if key in table:
-                raise TopologyError(f"{key!r} is given twice", where=f"{where}:{key_node.start_mark.line + 1}")
-            table[key] = _convert(value_node, where, budget)
-            table.lines[key] = key_node.start_mark.line + 1
-        return table
-    if isinstance(node, yaml.SequenceNode):
-        return [_convert(item, where, budget) for item in node.value]
-    if node.tag == "tag:yaml.org,2002:str":
-        text = Place(node.value)
-        text.line = line
-        return text
-    if node.tag.removeprefix("tag:yaml.org,2002:") not in SCALARS:
-        raise TopologyError(f"the tag {node.tag!r} is not allowed", where=f"{where}:{line}")
-    return yaml.safe_load(yaml.serialize(node)) if node.tag != "tag:yaml.org,2002:timestamp" else str(node.value)
 
 
 VARIABLE = {"type": "string", "pattern": r"^\$\{\w+(:-[^}]*)?\}$"}

@@ -16,6 +16,7 @@ from operators.reasoning import syntax
 from operators.reasoning.document import MAXIMUM_BYTES, Item, PresetError, read
 from operators.reasoning.parser import RESERVED, RuleSyntaxError, parse
 from operators.reasoning.syntax import Node, print_expression
+from pipeline.document import read as read_file
 from pipeline.errors import nearest
 from pipeline.message import NANOSECONDS, Kind, Priority
 
@@ -102,12 +103,7 @@ def load(name: str) -> Preset:
     path = Path(name) if "/" in name or name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if path.parent == FOLDER and not path.is_file():
         raise PresetError(f"there is no preset {name!r}", mend=nearest(name, (p.stem for p in FOLDER.glob("*.yaml"))))
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAXIMUM_BYTES + 1)
-    except OSError as error:
-        raise PresetError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    return loads(content, str(path))
+    return loads(read_file(path, PresetError, MAXIMUM_BYTES), str(path))
 
 
 def loads(content: bytes | str, file: str = "<preset>") -> Preset:

@@ -27,10 +27,9 @@ from pydantic import Field
 
 from operators.theatre.steps import LONGEST, STEPS, AnyStep, Part, Seconds, Step, describe
 from operators.theatre.truth import Expectation, Planted
-from pipeline.errors import RecordingError, TopologyError, nearest
+from pipeline.document import Table, parse, read
+from pipeline.errors import RecordingError, nearest
 from pipeline.message import NANOSECONDS
-from pipeline.topology import MAXIMUM_BYTES, Table
-from pipeline.topology import _parse as parse
 
 SHIPPED = Path(__file__).parent / "cases"
 """Where the cases that come with Vigil are."""
@@ -162,23 +161,12 @@ def load(case: Path | str) -> Case:
         if str(case) not in shipped:
             raise RecordingError(f"there is no case {str(case)!r}", mend=nearest(str(case), shipped))
         path = SHIPPED / f"{case}.yaml"
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAXIMUM_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RecordingError(f"cannot be read: {reason}", where=str(path)) from None
-    return loads(content, str(path))
+    return loads(read(path, RecordingError), str(path))
 
 
 def loads(content: bytes | str, where: str = "<case>") -> Case:
     """``load`` from text; ``where`` is what errors call it."""
-    if len(content) > MAXIMUM_BYTES:
-        raise RecordingError(f"is larger than {MAXIMUM_BYTES:,} bytes", where=where)
-    try:
-        document = parse(content, where)
-    except TopologyError as error:
-        raise RecordingError(error.message, where=error.where, mend=error.mend) from None
+    document = parse(content, where, RecordingError)
     if not isinstance(document, Table) or "theatre" not in document:
         if isinstance(document, Table) and "operators" in document:
             mend = "this is a topology: `vigil launch` runs it"

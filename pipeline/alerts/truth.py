@@ -25,10 +25,9 @@ import pydantic
 from pydantic import Field
 
 from pipeline.alerts.score import REFRACTORY_SECONDS, Episode, Score, Span, TrueEvent, score
-from pipeline.errors import RecordingError, TopologyError, nearest
+from pipeline.document import Table, parse, read
+from pipeline.errors import RecordingError, nearest
 from pipeline.message import NANOSECONDS
-from pipeline.topology import MAXIMUM_BYTES, Table
-from pipeline.topology import _parse as parse
 
 LONGEST = 31 * 86400
 """Seconds that a recording may last, at most."""
@@ -140,22 +139,12 @@ def load(path: Path | str) -> Truth:
         RecordingError: for anything that is not one; names file, line and entry.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAXIMUM_BYTES + 1)
-    except OSError as error:
-        raise RecordingError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    return loads(content, str(path))
+    return loads(read(path, RecordingError), str(path))
 
 
 def loads(content: bytes | str, where: str = "<truth>") -> Truth:
     """``load`` from text; ``where`` is what errors call it."""
-    if len(content) > MAXIMUM_BYTES:
-        raise RecordingError(f"is larger than {MAXIMUM_BYTES:,} bytes", where=where)
-    try:
-        document = parse(content, where)
-    except TopologyError as error:
-        raise RecordingError(error.message, where=error.where, mend=error.mend) from None
+    document = parse(content, where, RecordingError)
     if not isinstance(document, Table) or "truth" not in document:
         raise RecordingError("is not a truth file", where=where, mend="it begins with `truth: 1`")
     try:
