@@ -42,12 +42,21 @@ def inspect(
         return
     streams = summary.pop("streams")
     for name, value in summary.items():
-        if value not in ("", None, [], {}):
-            show.out.print(f"[bold]{name.replace('_', ' ')}[/]: {value}", soft_wrap=True)
+        if value not in ("", None, [], (), {}):
+            told = f"{show.moment(value)} UTC" if name in ("start", "end") else value
+            told = show.cell(value) if isinstance(value, float) else told
+            show.out.print(f"[bold]{name.replace('_', ' ')}[/]: {told}", soft_wrap=True)
     if streams:
-        columns = [name for name in ("stream", "payload", "messages", "messages_per_second", "gaps", "code", "unit")
+        columns = [name for name in ("stream", "payload", "count", "messages_per_second", "gaps", "code", "unit")
                    if name in streams[0]]  # fmt: skip
-        show.table("", columns, [[row[name] for name in columns] for row in streams])
+        show.table(
+            "",
+            columns,
+            [
+                [show.cell(row[name]) if isinstance(row[name], float) else row[name] for name in columns]
+                for row in streams
+            ],
+        )
 
 
 def export(
