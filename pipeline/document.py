@@ -32,7 +32,10 @@ class Table(dict[str, Any]):
     """A YAML mapping that remembers its line and those of its keys."""
 
     line: int = 0
-    lines: dict[str, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
 
 
 def read(path: Path, fault: Fault, limit: int = MAXIMUM_BYTES) -> bytes:
@@ -79,7 +82,7 @@ def _convert(node: yaml.Node, where: str, budget: Iterator[None], fault: Fault) 
     line = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         table = Table()
-        table.line, table.lines = line, {}
+        table.line = line
         for key_node, value_node in node.value:
             key = _convert(key_node, where, budget, fault)
             if not isinstance(key, str | int | float):

@@ -138,6 +138,11 @@ def test_a_hundred_thousand_damaged_files(data: st.DataObject) -> None:
     reads_or_is_refused(damaged(data))
 
 
+def test_an_option_that_is_missing_where_none_is_given_is_named() -> None:
+    with pytest.raises(TopologyError, match=r"m\.yaml:3: monitor needs the option 'path'"):
+        loads("name: m\noperators:\n  monitor: {use: monitor.csv}\n", "m.yaml")
+
+
 def test_the_schema_for_editors_accepts_what_we_accept_and_refuses_a_misspelling() -> None:
     validator = jsonschema.Draft202012Validator(schema())
     validator.check_schema(validator.schema)
