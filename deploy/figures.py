@@ -4,7 +4,8 @@
     .venv/bin/python deploy/figures.py engine alerts   # measure these first (an idle machine, please)
 
 A document is what `vigil bench NAME --json` printed; it lies in `deploy/figures/NAME.json`. In the README a line
-`<!-- figures NAME -->` begins a table and `<!-- end -->` ends it; what stands between is replaced.
+`<!-- figures NAME -->` begins a table and `<!-- end -->` ends it; what stands between is replaced. With
+`<!-- figures NAME goals -->` only the rows that have a goal are shown.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "deploy" / "figures"
-BLOCK = re.compile(r"(<!-- figures (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- figures (\w+)( goals)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def measure(name: str) -> None:
@@ -49,12 +50,18 @@ def row(found: dict[str, Any]) -> str:
     return f"| {found['name']} | {value} | {beside} | {figure(found['ratio'])} | {goal} |"
 
 
-def table(document: dict[str, Any]) -> str:
-    """A document as a table in Markdown, with the machine and the command it came from."""
+def table(document: dict[str, Any], goals: bool = False) -> str:
+    """A document as a table in Markdown, with the machine and the command it came from; only goals where asked."""
     command = re.sub(r"\S*/vigil\b", "vigil", document["command"])
     lines = [f"`{command}` on {document['machine']}:", ""]
     lines += ["| what | value | beside | ratio | goal |", "|---|---|---|---|---|"]
-    lines += [row(found) for found in document["rows"]]
+    shown = [found for found in document["rows"] if found["goal"] or not goals]
+    lines += [row(found) for found in shown]
+    if rest := len(document["rows"]) - len(shown):
+        lines += [
+            "",
+            f"{rest} further rows, and the data and split of each, are in `deploy/figures/{document['bench']}.json`.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -63,8 +70,12 @@ def written(readme: str) -> str:
 
     def fill(block: re.Match[str]) -> str:
         path = FOLDER / f"{block[2]}.json"
-        text = table(json.loads(path.read_text())) if path.exists() else f"`vigil bench {block[2]}`: not run yet.\n"
-        return block[1] + text + block[3]
+        text = (
+            table(json.loads(path.read_text()), bool(block[3]))
+            if path.exists()
+            else f"`vigil bench {block[2]}`: not run yet.\n"
+        )
+        return block[1] + text + block[4]
 
     return BLOCK.sub(fill, readme)
 
