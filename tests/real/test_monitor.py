@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,15 +130,6 @@ def test_two_plays_say_the_same(case: VitalReader) -> None:
     assert [(m.order, m.payload) for m in play(case)] == [(m.order, m.payload) for m in play(case)]
 
 
-def test_faster_than_three_hundred_times_real_time(shared_data: Path) -> None:
-    begun = time.process_time()
-    reader = VitalReader(shared_data / "or_intellivue" / "or_case1.vital")
-    play(reader)
-    spent = time.process_time() - begun
-    lasted = (max(info.end for info in reader.streams()) - begin(reader)) / 1e9
-    assert lasted / spent > 600  # the engine has the other half of the budget
-
-
 @pytest.mark.parametrize("name", ["test_data_demo", "test_intelliue_demo2", "test_intellivue_demo1"])
 def test_a_monitor_in_demo_mode_is_quiet(shared_data: Path, name: str) -> None:
     reader = VitalReader(shared_data / "monitor_demo" / f"{name}.vital")
@@ -190,18 +180,15 @@ def test_our_parser_agrees_with_vitaldb(shared_data: Path, name: str) -> None:
 # --------------------------------------------------------------------------------------- the engine
 
 
-async def test_the_topology_in_the_engine_says_the_same_and_is_fast(case: VitalReader, tmp_path: Path) -> None:
-    """``vigil replay`` without its sink: one core, at least 300 times real time."""
+async def test_the_topology_in_the_engine_says_the_same(case: VitalReader, tmp_path: Path) -> None:
+    """``vigil replay`` without its sink; how fast it is, ``vigil bench recordings`` says."""
     document = yaml.safe_load((TOPOLOGIES / "monitor.yaml").read_text())
     del document["operators"]["alerts"]
     replay = Replay(case, loads(yaml.safe_dump(document), "monitor.yaml"), data=tmp_path)
     said: list[Message[AlertCondition]] = []
     for node in ("freshness", "limits", "hypotension"):
         replay.engine.listen(node, "conditions", said.extend)
-    begun = time.process_time()
     summary = await replay.run()
-    spent = time.process_time() - begun
-    assert summary.event_seconds / spent > 300
     assert summary.unused == ()
     facts = [
         sorted((m.time, m.payload.code, m.payload.subject, m.payload.present, m.payload.text) for m in part)
