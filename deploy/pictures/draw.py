@@ -17,7 +17,7 @@ from pipeline.cli import main, show
 
 def draw(target: Path) -> int:
     """Run the demo and write what it prints as SVG; gives its exit code."""
-    recorder = Console(record=True, width=150, highlight=False, force_terminal=True, file=io.StringIO())
+    recorder = Console(record=True, width=150, highlight=False, color_system="truecolor", file=io.StringIO())
     show.out = show.err = recorder
     sys.argv = ["vigil", "demo"]
     code: object = 0
