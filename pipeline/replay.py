@@ -82,6 +82,9 @@ class Router:
     def _find(self, stream: str, payload: type) -> tuple[str, str] | None:
         head, slash, channel = stream.partition("/")
         recorded_node, _, port = head.rpartition(".")
+        made_by = self.graph.nodes.get(recorded_node)
+        if made_by is not None and not made_by.is_source and not made_by.operator.guards_privacy:
+            return None  # it is made anew; a guard's pictures stand for those of the camera, which were not kept
         for node in self.sources:
             if node.name == recorded_node and _gives(node, port, payload):
                 return node.name, stream

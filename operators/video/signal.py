@@ -53,8 +53,8 @@ class Limits(BaseConfig):
 
 
 @dataclasses.dataclass
-class _Watch:
-    """One fault of one stream. Times are event time, ns; -1 for none."""
+class Watch:
+    """One fault of one stream, as ``perception.view`` keeps them too. Times are event time, ns; -1 for none."""
 
     inside: bool = False
     since: int = -1
@@ -138,14 +138,14 @@ class VideoSignal(RuleOperator):
 
     def __init__(self, config: Any = None, *, name: str = "", **options: Any) -> None:
         super().__init__(config, name=name, **options)
-        self._watches: dict[str, dict[Fault, _Watch]] = {}
+        self._watches: dict[str, dict[Fault, Watch]] = {}
         self._anchors: dict[str, tuple[Array, int, int]] = {}
         """For each stream the picture that standing still is judged against, its time and its sequence."""
 
     def process(self, message: Message[VideoFrame]) -> Outputs:
         """Look at one picture; answers only where a condition begins or ends."""
         self.now, self.origin = max(self.now, message.time), message.origin
-        watches = self._watches.setdefault(message.stream, {fault: _Watch() for fault in TEXTS})
+        watches = self._watches.setdefault(message.stream, {fault: Watch() for fault in TEXTS})
         found = self._baseline(message) if self.config.baseline else self._faults(message, watches)
         said = []
         for fault, (inside, value) in found.items():
@@ -164,7 +164,7 @@ class VideoSignal(RuleOperator):
 
     # ------------------------------------------------------------------------------------ private
 
-    def _faults(self, message: Message[VideoFrame], watches: dict[Fault, _Watch]) -> dict[Fault, tuple[bool, float]]:
+    def _faults(self, message: Message[VideoFrame], watches: dict[Fault, Watch]) -> dict[Fault, tuple[bool, float]]:
         seen, config = look(message.payload), self.config
         found: dict[Fault, tuple[bool, float]] = {}
         values: tuple[tuple[Fault, float], ...] = (("black", seen.dark), ("blue", seen.blue), ("noise", seen.roughness))
@@ -194,7 +194,7 @@ class VideoSignal(RuleOperator):
         }  # fmt: skip
 
     def _step(
-        self, fault: Fault, watch: _Watch, message: Message[VideoFrame], inside: bool, value: float
+        self, fault: Fault, watch: Watch, message: Message[VideoFrame], inside: bool, value: float
     ) -> Message[AlertCondition] | None:
         time, limits = message.time, getattr(self.config, fault)
         delay, clear = (0.0, 0.0) if self.config.baseline else (limits.delay_seconds, limits.clear_seconds)
@@ -215,7 +215,7 @@ class VideoSignal(RuleOperator):
         return None
 
     def _say(
-        self, fault: Fault, watch: _Watch, stream: str, time: int, value: float,
+        self, fault: Fault, watch: Watch, stream: str, time: int, value: float,
         cause: Message[VideoFrame] | None = None, *, ended: int | None = None, note: str = "",
     ) -> Message[AlertCondition]:  # fmt: skip
         if note and ended is None:
@@ -244,6 +244,6 @@ class VideoSignal(RuleOperator):
     def load_state(self, state: dict[str, Any]) -> None:
         self.now = state.get("now", 0)
         self._watches = {
-            stream: {fault: _Watch(**watch) for fault, watch in found.items()}
+            stream: {fault: Watch(**watch) for fault, watch in found.items()}
             for stream, found in state.get("watches", {}).items()
         }

@@ -58,7 +58,7 @@ def open_readers(sources: Sequence[Path], *, repeat: bool = False) -> Reader:
 
 @contextlib.contextmanager
 def replay_progress(play: Replay, reader: Reader, first: int | None, last: int | None) -> Iterator[None]:
-    """A bar over the replay's event time on standard error, where somebody can see it; alerts pass above it."""
+    """A bar over the replay's event time, where somebody can see it; alerts pass above it."""
     infos = reader.streams()
     if not (show.err.is_terminal and infos):
         yield

@@ -15,8 +15,8 @@ from pipeline import registry
 from pipeline.alerts import Digest
 from pipeline.errors import RecordingError, VigilError
 from pipeline.export import export
-from pipeline.message import NANOSECONDS
-from pipeline.replay import Replay, ReplaySummary, parse_moment, topology_for
+from pipeline.message import NANOSECONDS, Event, Numeric, VideoFrame
+from pipeline.replay import Replay, ReplaySummary, Router, parse_moment, topology_for
 from pipeline.topology import load
 
 CASE = """
@@ -115,6 +115,15 @@ async def test_real_time_takes_its_time(recording: Path, tmp_path: Path) -> None
     began = time.monotonic()
     summary = await played(recording, tmp_path, speed=4)
     assert time.monotonic() - began >= summary.event_seconds / 4 * 0.95
+
+
+def test_what_a_topology_made_is_made_anew_and_a_guards_pictures_stand_for_the_cameras() -> None:
+    router = Router(load(TOPOLOGY.with_name("operating_room.yaml"), {}))
+    assert router.route("monitor.numerics/GE/HR", Numeric) == ("monitor", "monitor.numerics/GE/HR")
+    assert router.route("beats.numerics/Vigil/HEART_RATE", Numeric) is None
+    assert router.route("overlay.events", Event) is None
+    assert router.route("privacy.video/video", VideoFrame) == ("camera", "camera.video/video")
+    assert router.route("other.numerics/GE/SPO2", Numeric) == ("monitor", "monitor.numerics/GE/SPO2")
 
 
 async def test_a_recording_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:

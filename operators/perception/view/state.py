@@ -14,7 +14,7 @@ from operators.perception.view.features import check, measure, small
 from operators.perception.view.view import View
 from operators.rules import NOT_WATCHED, RuleOperator, seconds
 from operators.runtime.weights import digest
-from operators.video.signal import Limits, change, look
+from operators.video.signal import Limits, Watch, change, look
 from pipeline.message import NANOSECONDS, AlertCondition, Array, Detection, Evidence, Kind, Message, Rule, VideoFrame
 from pipeline.operator import Config as BaseConfig
 from pipeline.operator import Input, Output, Outputs
@@ -37,15 +37,9 @@ UNFAMILIAR = "this stream is not known long enough to tell smoke from a pale sce
 
 
 @dataclasses.dataclass
-class _Watch:
-    """One condition of one stream. Times are event time, ns; -1 for none."""
+class _Watch(Watch):
+    """One condition of one stream."""
 
-    inside: bool = False
-    since: int = -1
-    frame: int = 0
-    gone: int = -1
-    present: bool = False
-    onset: int = -1
     suppressed_by: str = ""
 
 
